@@ -1,0 +1,1 @@
+//! Being connected: dial, back off, supervise.

@@ -1,0 +1,1 @@
+//! Container images from static binaries.

@@ -1,0 +1,1 @@
+//! What every process needs: logs, signals, readiness, owned tasks, the admin listener.

@@ -1,0 +1,1 @@
+//! The server end of all sessions.

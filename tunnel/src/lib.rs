@@ -1,0 +1,1 @@
+//! One authenticated session: WebSocket and yamux, at both ends.
