@@ -1,0 +1,280 @@
+//! What a Kubernetes API request asks for.
+
+use crate::ObjectReference;
+
+/// Verb and object of a request, read from method, path and query as the Kubernetes API server reads them.
+///
+/// This is for the audit log and for deadlines. It is not an authorization decision: what a user may do in a downstream cluster
+/// is decided there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RequestInfo {
+    verb: String,
+    object: Option<ObjectReference>,
+    safe: bool,
+}
+
+impl RequestInfo {
+    /// Reads a request. `path` is the path that the API server sees, `query` what follows the `?`.
+    #[must_use]
+    pub fn parse(method: &str, path: &str, query: Option<&str>) -> Self {
+        let safe = matches!(method, "GET" | "HEAD" | "OPTIONS");
+        let mut segments: Vec<&str> = path.split('/').filter(|segment| !segment.is_empty()).collect();
+        let Some(mut object) = api_of(&mut segments) else {
+            return Self {
+                verb: method.to_ascii_lowercase(),
+                object: None,
+                safe,
+            };
+        };
+        // `/api/v1/watch/…` is the old form of `?watch=true`.
+        let old_watch = segments.first() == Some(&"watch");
+        if old_watch {
+            segments.remove(0);
+        }
+        if segments.is_empty() {
+            return Self {
+                verb: method.to_ascii_lowercase(),
+                object: None,
+                safe,
+            };
+        }
+        fill(&mut object, &segments);
+        let watch = old_watch || query.is_some_and(asks_for_watch);
+        let verb = verb_of(method, object.name.is_empty(), watch);
+        Self {
+            verb: verb.to_owned(),
+            object: Some(object),
+            safe,
+        }
+    }
+
+    /// A request that is about no object, with a verb of its own.
+    #[must_use]
+    pub fn non_resource(verb: &str) -> Self {
+        Self {
+            verb: verb.to_owned(),
+            object: None,
+            safe: false,
+        }
+    }
+
+    /// The Kubernetes verb (`get`, `list`, `watch`, `create`, …), or the method in lower case if no object is named.
+    #[must_use]
+    pub fn verb(&self) -> &str {
+        &self.verb
+    }
+
+    /// The object; none for `/healthz`, `/api`, `/version`.
+    #[must_use]
+    pub fn object(&self) -> Option<&ObjectReference> {
+        self.object.as_ref()
+    }
+
+    /// Whether this opens a session into a pod: `exec`, `attach` or `port-forward`, whatever the method.
+    #[must_use]
+    pub fn is_pod_session(&self) -> bool {
+        self.object.as_ref().is_some_and(|object| {
+            object.resource == "pods" && matches!(object.subresource.as_str(), "exec" | "attach" | "portforward")
+        })
+    }
+
+    /// Whether the answer may take as long as the client likes: watches, followed logs, sessions and proxied services.
+    #[must_use]
+    pub fn is_long_running(&self, query: Option<&str>) -> bool {
+        let Some(object) = &self.object else { return false };
+        let follows = || query.is_some_and(|query| query.split('&').any(|pair| is_true(pair, "follow")));
+        self.verb == "watch"
+            || self.is_pod_session()
+            || object.subresource == "proxy"
+            || (object.subresource == "log" && follows())
+    }
+
+    /// Whether it must stand in the audit log before it happens: everything but reads, and all pod sessions. The reviews of
+    /// Kubernetes (`kubectl auth can-i`, `whoami`) are questions although they are POSTs.
+    #[must_use]
+    pub fn must_be_audited(&self) -> bool {
+        if self.is_pod_session() {
+            return true;
+        }
+        !self.safe && !self.is_review()
+    }
+
+    fn is_review(&self) -> bool {
+        self.object.as_ref().is_some_and(|object| {
+            self.verb == "create"
+                && matches!(
+                    object.api_group.as_str(),
+                    "authorization.k8s.io" | "authentication.k8s.io"
+                )
+                && object.subresource.is_empty()
+                && object.resource.ends_with("reviews")
+        })
+    }
+}
+
+/// Takes `api/<version>` or `apis/<group>/<version>` off the front.
+fn api_of(segments: &mut Vec<&str>) -> Option<ObjectReference> {
+    let (group, version, used) = match segments.as_slice() {
+        ["api", version, ..] => ("", *version, 2),
+        ["apis", group, version, ..] => (*group, *version, 3),
+        _ => return None,
+    };
+    let (api_group, api_version) = (group.to_owned(), version.to_owned());
+    segments.drain(..used);
+    Some(ObjectReference {
+        api_group,
+        api_version,
+        ..ObjectReference::default()
+    })
+}
+
+fn fill(object: &mut ObjectReference, segments: &[&str]) {
+    let rest = match segments {
+        // A namespace itself, and the two subresources it has.
+        ["namespaces"] => segments,
+        ["namespaces", name] | ["namespaces", name, "status" | "finalize"] => {
+            object.namespace = (*name).to_owned();
+            segments
+        }
+        ["namespaces", namespace, rest @ ..] => {
+            object.namespace = (*namespace).to_owned();
+            rest
+        }
+        _ => segments,
+    };
+    let mut rest = rest.iter();
+    for field in [&mut object.resource, &mut object.name, &mut object.subresource] {
+        if let Some(segment) = rest.next() {
+            *field = (*segment).to_owned();
+        }
+    }
+}
+
+fn verb_of(method: &str, collection: bool, watch: bool) -> &'static str {
+    match method {
+        "GET" | "HEAD" if watch => "watch",
+        "GET" | "HEAD" if collection => "list",
+        "GET" | "HEAD" => "get",
+        "POST" => "create",
+        "PUT" => "update",
+        "PATCH" => "patch",
+        "DELETE" if collection => "deletecollection",
+        "DELETE" => "delete",
+        "OPTIONS" => "options",
+        _ => "unknown",
+    }
+}
+
+fn asks_for_watch(query: &str) -> bool {
+    query.split('&').any(|pair| is_true(pair, "watch"))
+}
+
+/// Kubernetes takes `key`, `key=true` and `key=1` for true, and anything else but `false` and `0` too.
+fn is_true(pair: &str, key: &str) -> bool {
+    match pair.split_once('=') {
+        Some((name, value)) => name == key && !matches!(value, "false" | "0"),
+        None => pair == key,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(request: &str) -> RequestInfo {
+        let (method, uri) = request.split_once(' ').unwrap();
+        let (path, query) = uri
+            .split_once('?')
+            .map_or((uri, None), |(path, query)| (path, Some(query)));
+        RequestInfo::parse(method, path, query)
+    }
+
+    fn shown(request: &str) -> String {
+        let info = parse(request);
+        let Some(o) = info.object() else {
+            return info.verb().to_owned();
+        };
+        format!(
+            "{} {}|{}|{}|{}|{}|{}",
+            info.verb(),
+            o.api_group,
+            o.api_version,
+            o.namespace,
+            o.resource,
+            o.name,
+            o.subresource
+        )
+    }
+
+    #[test]
+    fn requests_are_read_as_the_api_server_reads_them() {
+        let table = [
+            ("GET /api/v1/pods", "list |v1||pods||"),
+            ("GET /api/v1/pods?watch=true", "watch |v1||pods||"),
+            ("GET /api/v1/pods?watch=1", "watch |v1||pods||"),
+            ("GET /api/v1/pods?watch=0", "list |v1||pods||"),
+            ("GET /api/v1/watch/namespaces/a/pods", "watch |v1|a|pods||"),
+            ("GET /api/v1/namespaces", "list |v1||namespaces||"),
+            ("GET /api/v1/namespaces/a", "get |v1|a|namespaces|a|"),
+            (
+                "PUT /api/v1/namespaces/a/finalize",
+                "update |v1|a|namespaces|a|finalize",
+            ),
+            ("GET /api/v1/namespaces/a/pods/b", "get |v1|a|pods|b|"),
+            (
+                "POST /api/v1/namespaces/a/pods/b/exec?command=sh",
+                "create |v1|a|pods|b|exec",
+            ),
+            (
+                "DELETE /apis/apps/v1/namespaces/a/deployments",
+                "deletecollection apps|v1|a|deployments||",
+            ),
+            (
+                "PATCH /apis/apps/v1/namespaces/a/deployments/x/scale",
+                "patch apps|v1|a|deployments|x|scale",
+            ),
+            ("GET /version", "get"),
+            ("GET /api/v1", "get"),
+            ("GET /apis/apps", "get"),
+            ("GET /", "get"),
+            ("GET //api//v1/pods/", "list |v1||pods||"),
+        ];
+        for (request, expected) in table {
+            assert_eq!(shown(request), expected, "{request}");
+        }
+    }
+
+    #[test]
+    fn changes_and_sessions_are_audited_and_questions_are_not() {
+        let table = [
+            ("GET /api/v1/namespaces/a/pods/b/exec?command=sh", true),
+            ("GET /api/v1/namespaces/a/pods/b/attach", true),
+            ("GET /api/v1/namespaces/a/pods/b/portforward", true),
+            ("GET /api/v1/namespaces/a/pods/b/log", false),
+            ("GET /api/v1/secrets", false),
+            ("POST /api/v1/namespaces/a/pods", true),
+            ("DELETE /api/v1/namespaces/a", true),
+            ("POST /apis/authorization.k8s.io/v1/selfsubjectaccessreviews", false),
+            ("POST /apis/authentication.k8s.io/v1/selfsubjectreviews", false),
+            ("POST /apis/example.org/v1/reviews", true),
+            ("POST /anything", true),
+            ("BREW /api/v1/pods", true),
+            ("HEAD /healthz", false),
+        ];
+        for (request, expected) in table {
+            assert_eq!(parse(request).must_be_audited(), expected, "{request}");
+        }
+    }
+
+    #[test]
+    fn what_may_last_is_known() {
+        let long = |request: &str| parse(request).is_long_running(request.split_once('?').map(|(_, query)| query));
+        assert!(long("GET /api/v1/pods?watch=true"));
+        assert!(long("GET /api/v1/namespaces/a/pods/b/log?follow=true"));
+        assert!(long("GET /api/v1/namespaces/a/services/b/proxy/x"));
+        assert!(long("POST /api/v1/namespaces/a/pods/b/exec"));
+        assert!(!long("GET /api/v1/namespaces/a/pods/b/log"));
+        assert!(!long("GET /api/v1/pods"));
+        assert!(!long("GET /healthz?watch=true"));
+    }
+}
