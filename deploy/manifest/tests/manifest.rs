@@ -1,0 +1,227 @@
+//! The manifest as text: golden, and unchanged in shape by whatever stands in its parameters.
+
+use cattle_manifest::{CaChecksum, EnvVar, Image, ImportManifest, Label, RegistrationToken, Registry, ServerUrl};
+use proptest::prelude::*;
+use serde_json::Value;
+
+const TOKEN: &str = "bcdfghjklmnpqrstvwxz2456789bcdfghjklmnpqrstvwxz2456789";
+
+fn input() -> ImportManifest {
+    ImportManifest {
+        server_url: "https://cattle.example.com".parse().unwrap(),
+        ca_checksum: Some("0123456789abcdef".repeat(4).parse().unwrap()),
+        cluster_id: "c-abc12".parse().unwrap(),
+        server_id: "7e57ab1e-0000-4000-8000-000000000001".parse().unwrap(),
+        registration_token: TOKEN.parse().unwrap_or_else(|_| panic!("a token")),
+        image: "cattle/cluster-agent:v0.1.0".parse().unwrap(),
+        registry: None,
+        agent_env: vec![],
+    }
+}
+
+fn yaml(input: &ImportManifest) -> String {
+    input.build().unwrap().to_yaml().unwrap()
+}
+
+fn parse(text: &str) -> Vec<Value> {
+    serde_saphyr::from_multiple(text).unwrap()
+}
+
+/// Kinds and names: what a parameter must never change.
+fn shape(documents: &[Value]) -> Vec<String> {
+    let key = |document: &Value| {
+        let metadata = &document["metadata"];
+        let name = metadata["name"].as_str().unwrap();
+        let name = if name.starts_with("cattle-credentials-") {
+            "cattle-credentials-"
+        } else {
+            name
+        };
+        format!(
+            "{} {} {} {name}",
+            document["apiVersion"], document["kind"], metadata["namespace"]
+        )
+    };
+    documents.iter().map(key).collect()
+}
+
+#[test]
+fn golden() {
+    let mut full = input();
+    full.registry = Some("registry.example.com:5000".parse().unwrap());
+    full.agent_env = vec![
+        EnvVar::new("HTTPS_PROXY", "http://proxy.example.com:3128").unwrap(),
+        EnvVar::new("NO_PROXY", "127.0.0.0/8,10.0.0.0/8,.svc").unwrap(),
+    ];
+    for (name, input) in [("minimal.yaml", input()), ("full.yaml", full)] {
+        let path = format!("{}/tests/golden/{name}", env!("CARGO_MANIFEST_DIR"));
+        let actual = yaml(&input);
+        if std::env::var_os("UPDATE_GOLDEN").is_some() {
+            std::fs::write(&path, &actual).unwrap();
+        }
+        assert_eq!(
+            std::fs::read_to_string(&path).unwrap(),
+            actual,
+            "{path}; UPDATE_GOLDEN=1 rewrites it"
+        );
+    }
+}
+
+#[test]
+fn the_text_is_the_objects() {
+    let manifest = input().build().unwrap();
+    let objects: Vec<Value> = manifest
+        .objects()
+        .iter()
+        .map(|object| object.as_json().clone())
+        .collect();
+    assert_eq!(parse(&manifest.to_yaml().unwrap()), objects);
+}
+
+#[test]
+fn a_new_token_makes_a_new_secret_and_rolls_the_deployment() {
+    let old = input();
+    let mut new = input();
+    new.registration_token = TOKEN
+        .replace("bcd", "dcb")
+        .parse()
+        .unwrap_or_else(|_| panic!("a token"));
+    let secret = |input: &ImportManifest| {
+        let manifest = input.build().unwrap();
+        manifest
+            .objects()
+            .iter()
+            .find(|object| object.kind() == "Secret")
+            .unwrap()
+            .name()
+            .to_owned()
+    };
+    let template = |input: &ImportManifest| {
+        let manifest = input.build().unwrap();
+        let deployment = manifest
+            .objects()
+            .iter()
+            .find(|object| object.kind() == "Deployment")
+            .unwrap();
+        deployment.as_json()["spec"]["template"].clone()
+    };
+    assert_ne!(secret(&old), secret(&new));
+    assert_ne!(template(&old), template(&new));
+}
+
+#[test]
+fn every_object_is_labelled_ours_and_none_runs_as_the_server() {
+    let manifest = input().build().unwrap();
+    for object in manifest.objects() {
+        let labels = &object.as_json()["metadata"]["labels"];
+        assert_eq!(
+            labels["app.kubernetes.io/managed-by"],
+            "cattle-server",
+            "{} {}",
+            object.kind(),
+            object.name()
+        );
+        let pod = &object.as_json()["spec"]["template"]["spec"];
+        if pod.is_object() {
+            assert_eq!(pod["serviceAccountName"], "cattle-cluster-agent");
+            restricted(pod);
+        }
+    }
+}
+
+/// The `restricted` pod security standard, and our own rules on top.
+fn restricted(pod: &Value) {
+    let contexts = ["hostNetwork", "hostPID", "hostIPC"];
+    assert!(contexts.iter().all(|field| pod[*field].is_null()));
+    assert_eq!(pod["securityContext"]["runAsNonRoot"], true);
+    for container in pod["containers"].as_array().unwrap() {
+        let context = &container["securityContext"];
+        assert_eq!(context["allowPrivilegeEscalation"], false);
+        assert_eq!(context["readOnlyRootFilesystem"], true);
+        assert_eq!(context["capabilities"]["drop"], serde_json::json!(["ALL"]));
+        assert_eq!(context["seccompProfile"]["type"], "RuntimeDefault");
+        assert!(container["resources"]["limits"]["memory"].is_string());
+        assert!(container["livenessProbe"].is_object() && container["readinessProbe"].is_object());
+    }
+    for volume in pod["volumes"].as_array().unwrap() {
+        assert!(volume["hostPath"].is_null());
+    }
+}
+
+/// Pieces that break templates and YAML, mixed with plain ones.
+fn hostile() -> impl Strategy<Value = String> {
+    let piece = prop_oneof![
+        Just("\n---\nkind: Secret\n"),
+        Just("'"),
+        Just("\""),
+        Just(": "),
+        Just(" #"),
+        Just("{{x}}"),
+        Just("\r"),
+        Just("\u{85}"),
+        Just("\u{2028}"),
+        Just("\u{feff}"),
+        Just("yes"),
+        Just("0x1f"),
+        Just("1_000"),
+        Just("12:30:45"),
+        Just("null"),
+        Just("~"),
+        Just("&a"),
+        Just("*a"),
+        Just("!!str"),
+        Just("%YAML"),
+        Just("\\"),
+        Just("\t"),
+        Just("é"),
+        Just("a"),
+        Just("-"),
+        Just("."),
+        Just("/"),
+        Just(":1"),
+        Just("@sha256:"),
+        Just("https://"),
+        Just("$(X)"),
+        Just("😀"),
+    ];
+    prop::collection::vec(piece, 0..8).prop_map(|pieces| pieces.concat())
+}
+
+/// Replaces the parameter if its type takes the text.
+fn set<T: std::str::FromStr>(field: &mut T, text: &str) {
+    if let Ok(value) = text.parse() {
+        *field = value;
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 500, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn no_parameter_changes_documents_kinds_or_names(
+        texts in prop::collection::vec(hostile(), 8), env in prop::collection::vec((hostile(), hostile()), 0..6),
+    ) {
+        let mut fuzzed = input();
+        set(&mut fuzzed.server_url, &texts[0]);
+        set(&mut fuzzed.server_url, &format!("https://{}", texts[0]));
+        set(&mut fuzzed.cluster_id, &texts[1]);
+        set(&mut fuzzed.server_id, &texts[2]);
+        set(&mut fuzzed.image, &texts[3]);
+        set(&mut fuzzed.registration_token, &texts[4]);
+        fuzzed.ca_checksum = texts[5].parse::<CaChecksum>().ok().or(fuzzed.ca_checksum);
+        fuzzed.registry = texts[6].parse::<Registry>().ok();
+        fuzzed.agent_env = env.iter().filter_map(|(name, value)| EnvVar::new(name, value).ok()).collect();
+        fuzzed.agent_env.extend(env.iter().filter_map(|(_, value)| EnvVar::new("EXTRA", value).ok()));
+
+        let documents = parse(&yaml(&fuzzed));
+        prop_assert_eq!(shape(&documents), shape(&parse(&yaml(&input()))));
+        let objects: Vec<Value> = fuzzed.build().unwrap().objects().iter().map(|object| object.as_json().clone()).collect();
+        prop_assert_eq!(documents, objects);
+    }
+
+    #[test]
+    fn parsers_never_panic(text in ".*") {
+        let _ = (text.parse::<ServerUrl>(), text.parse::<Label>(), text.parse::<Image>(), text.parse::<Registry>());
+        let _ = (text.parse::<RegistrationToken>().is_ok(), text.parse::<CaChecksum>(), EnvVar::new(&text, &text));
+    }
+}
