@@ -1,0 +1,141 @@
+//! The connection as yamux sees it: one that takes every write at once.
+//!
+//! yamux 0.14 stops reading while a pong that it owes cannot be written. Two ends that both send in bulk can then wait for
+//! each other for ever. Here a write never waits: what the socket does not take stays in a queue, whose length is bounded
+//! because streams hand over data only while there is room (`Shared::poll_queue`) and every other frame answers one that
+//! was received. Small frames are gathered into messages of up to 64 KiB.
+
+use std::collections::VecDeque;
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::task::{Context, Poll, ready};
+
+use bytes::{Bytes, BytesMut};
+use cattle_proto::limits;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use crate::frame::{Header, Tracker};
+use crate::shared::Shared;
+use crate::websocket::WebSocket;
+
+/// A WebSocket with a queue before it.
+#[derive(Debug)]
+pub(crate) struct Outbox<S> {
+    socket: WebSocket<S>,
+    shared: Arc<Shared>,
+    outgoing: Tracker,
+    incoming: Tracker,
+    /// Full messages, and the one that is being filled.
+    messages: VecDeque<Message<Bytes>>,
+    filling: Message<BytesMut>,
+}
+
+/// Bytes, and how many of them are streams' data.
+#[derive(Debug, Default)]
+struct Message<B> {
+    bytes: B,
+    data: usize,
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Outbox<S> {
+    pub(crate) fn new(socket: WebSocket<S>, shared: Arc<Shared>) -> Self {
+        Self {
+            socket,
+            shared,
+            outgoing: Tracker::default(),
+            incoming: Tracker::default(),
+            messages: VecDeque::new(),
+            filling: Message::default(),
+        }
+    }
+
+    fn append(&mut self, mut bytes: &[u8]) {
+        while !bytes.is_empty() {
+            let room = limits::WEBSOCKET_MESSAGE - self.filling.bytes.len();
+            let (now, later) = bytes.split_at(room.min(bytes.len()));
+            self.filling.data += self.outgoing.feed(now, |_| {});
+            self.filling.bytes.extend_from_slice(now);
+            bytes = later;
+            if self.filling.bytes.len() == limits::WEBSOCKET_MESSAGE {
+                self.finish_message();
+            }
+        }
+    }
+
+    fn finish_message(&mut self) {
+        let Message { bytes, data } = std::mem::take(&mut self.filling);
+        self.messages.push_back(Message { bytes: bytes.freeze(), data });
+    }
+
+    /// Puts due resets between two frames.
+    fn append_resets(&mut self) {
+        if self.outgoing.at_boundary() {
+            for stream in self.shared.take_resets() {
+                self.append(&Header::reset(stream));
+            }
+        }
+    }
+
+    fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.shared.wire.ping.swap(false, Ordering::Relaxed) {
+            self.socket.ping();
+        }
+        loop {
+            if self.messages.is_empty() && !self.filling.bytes.is_empty() {
+                self.finish_message();
+            }
+            let Some(first) = self.messages.front_mut() else { break };
+            ready!(self.socket.poll_send(cx, &mut first.bytes))?;
+            self.shared.queue_shrank(first.data);
+            self.messages.pop_front();
+        }
+        Pin::new(&mut self.socket).poll_flush(cx)
+    }
+
+    fn measure(&self, flushed: bool) {
+        let (received, sent) = self.socket.meter();
+        self.shared.wire.received.store(received, Ordering::Relaxed);
+        self.shared.wire.sent.store(sent, Ordering::Relaxed);
+        self.shared.wire.queued.store(!flushed, Ordering::Relaxed);
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> futures_io::AsyncRead for Outbox<S> {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>> {
+        let this = &mut *self;
+        let mut read = ReadBuf::new(buf);
+        let polled = Pin::new(&mut this.socket).poll_read(cx, &mut read);
+        this.shared.wire.received.store(this.socket.meter().0, Ordering::Relaxed);
+        ready!(polled)?;
+        this.incoming.feed(read.filled(), |header| {
+            if header.is_reset() {
+                this.shared.saw_reset(header.stream);
+            } else if header.is_fin() {
+                this.shared.saw_fin(header.stream);
+            }
+        });
+        Poll::Ready(Ok(read.filled().len()))
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> futures_io::AsyncWrite for Outbox<S> {
+    fn poll_write(mut self: Pin<&mut Self>, _: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        self.append_resets();
+        self.append(buf);
+        Poll::Ready(Ok(buf.len()))
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.append_resets();
+        let polled = self.poll_send(cx);
+        self.measure(polled.is_ready());
+        polled
+    }
+
+    fn poll_close(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.as_mut().poll_flush(cx))?;
+        Pin::new(&mut self.socket).poll_shutdown(cx)
+    }
+}

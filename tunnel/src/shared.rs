@@ -1,0 +1,281 @@
+//! What the handles, the streams and the driver of one session share.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use cattle_proto::id::SessionId;
+use futures_util::task::AtomicWaker;
+use parking_lot::Mutex;
+use tokio::sync::{Semaphore, watch};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use crate::keepalive::Progress;
+use crate::{CloseReason, SessionConfig};
+
+/// Bytes of streams' data that may be between the streams and the socket. What waits there delays every frame behind it,
+/// so it is no more than keeps the socket busy.
+const QUEUE: usize = 512 * 1024;
+
+/// Time between the close of a stream's own half with a drop after it and the reset that tells a peer that goes on
+/// sending. The peer gets everything before it.
+const LINGER: Duration = Duration::from_secs(1);
+
+/// State of a session, one per end.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) id: SessionId,
+    pub(crate) config: SessionConfig,
+    pub(crate) slots: Arc<Semaphore>,
+    /// Asks the driver to close the session.
+    pub(crate) close: CancellationToken,
+    pub(crate) wire: Wire,
+    streams: Mutex<HashMap<u32, Arc<StreamState>>>,
+    blocked: Mutex<Vec<Arc<StreamState>>>,
+    resets: Mutex<Vec<u32>>,
+    lingering: Mutex<VecDeque<(Instant, u32)>>,
+    queued: AtomicUsize,
+    draining: AtomicBool,
+    open: watch::Sender<usize>,
+    closed: watch::Sender<Option<CloseReason>>,
+}
+
+/// What the connection does, for the keepalive.
+#[derive(Debug, Default)]
+pub(crate) struct Wire {
+    pub(crate) received: AtomicU64,
+    pub(crate) sent: AtomicU64,
+    pub(crate) queued: AtomicBool,
+    pub(crate) ping: AtomicBool,
+}
+
+impl Wire {
+    pub(crate) fn progress(&self) -> Progress {
+        Progress {
+            received: self.received.load(Ordering::Relaxed),
+            sent: self.sent.load(Ordering::Relaxed),
+            queued: self.queued.load(Ordering::Relaxed),
+        }
+    }
+}
+
+/// What passes by about one stream, and who waits for it.
+#[derive(Debug, Default)]
+pub(crate) struct StreamState {
+    pub(crate) fin: AtomicBool,
+    pub(crate) reset: AtomicBool,
+    pub(crate) reader: AtomicWaker,
+    pub(crate) writer: AtomicWaker,
+    blocked: AtomicBool,
+}
+
+impl Shared {
+    pub(crate) fn new(id: SessionId, config: SessionConfig, slots: usize) -> Arc<Self> {
+        Arc::new(Self {
+            id,
+            config,
+            slots: Arc::new(Semaphore::new(slots)),
+            close: CancellationToken::new(),
+            wire: Wire::default(),
+            streams: Mutex::default(),
+            blocked: Mutex::default(),
+            resets: Mutex::default(),
+            lingering: Mutex::default(),
+            queued: AtomicUsize::new(0),
+            draining: AtomicBool::new(false),
+            open: watch::Sender::new(0),
+            closed: watch::Sender::new(None),
+        })
+    }
+
+    // === streams ===
+
+    /// Enters stream `id`; `counted` ones are those that a drain waits for.
+    pub(crate) fn stream_opened(&self, id: u32, counted: bool) -> Arc<StreamState> {
+        let state = Arc::new(StreamState::default());
+        self.streams.lock().insert(id, Arc::clone(&state));
+        self.config.metrics.streams_opened.inc();
+        if counted {
+            self.open.send_modify(|open| *open += 1);
+        }
+        state
+    }
+
+    pub(crate) fn stream_dropped(&self, id: u32, counted: bool) {
+        self.streams.lock().remove(&id);
+        self.config.metrics.streams_closed.inc();
+        if counted {
+            self.open.send_modify(|open| *open = open.saturating_sub(1));
+        }
+    }
+
+    /// Streams that are open, the control stream not counted; the receiver sees every change.
+    pub(crate) fn open_streams(&self) -> watch::Receiver<usize> {
+        self.open.subscribe()
+    }
+
+    /// The peer has closed its half of stream `id`.
+    pub(crate) fn saw_fin(&self, id: u32) {
+        if let Some(state) = self.streams.lock().get(&id) {
+            state.fin.store(true, Ordering::Release);
+        }
+    }
+
+    /// The peer has reset stream `id`.
+    pub(crate) fn saw_reset(&self, id: u32) {
+        if let Some(state) = self.streams.lock().get(&id) {
+            state.reset.store(true, Ordering::Release);
+        }
+    }
+
+    // === resets that yamux does not send ===
+
+    /// Has stream `id` reset before anything else is sent.
+    pub(crate) fn reset_now(&self, id: u32) {
+        self.resets.lock().push(id);
+    }
+
+    /// Has stream `id` reset when all that was written to it is out.
+    pub(crate) fn reset_later(&self, id: u32) {
+        self.lingering.lock().push_back((Instant::now() + LINGER, id));
+    }
+
+    /// The resets to send now.
+    pub(crate) fn take_resets(&self) -> Vec<u32> {
+        std::mem::take(&mut *self.resets.lock())
+    }
+
+    /// Moves what has lingered long enough to the resets to be sent. Returns whether there were any, and when the next is.
+    pub(crate) fn end_lingering(&self, now: Instant) -> (bool, Option<Instant>) {
+        let mut lingering = self.lingering.lock();
+        let due = lingering.iter().take_while(|(at, _)| *at <= now).count();
+        if due > 0 {
+            self.resets.lock().extend(lingering.drain(..due).map(|(_, id)| id));
+        }
+        (due > 0, lingering.front().map(|(at, _)| *at))
+    }
+
+    // === the queue to the socket ===
+
+    /// Whether a stream may hand over data; wakes its writer later if not.
+    pub(crate) fn poll_queue(&self, cx: &Context<'_>, state: &Arc<StreamState>) -> Poll<()> {
+        if self.queued.load(Ordering::Acquire) < QUEUE {
+            return Poll::Ready(());
+        }
+        state.writer.register(cx.waker());
+        if !state.blocked.swap(true, Ordering::AcqRel) {
+            self.blocked.lock().push(Arc::clone(state));
+        }
+        // The queue may have emptied between the look and the registration.
+        if self.queued.load(Ordering::Acquire) < QUEUE / 2 {
+            self.wake_blocked();
+            return Poll::Ready(());
+        }
+        Poll::Pending
+    }
+
+    pub(crate) fn queue_grew(&self, bytes: usize) {
+        self.queued.fetch_add(bytes, Ordering::AcqRel);
+    }
+
+    pub(crate) fn queue_shrank(&self, bytes: usize) {
+        let before = self.queued.fetch_sub(bytes, Ordering::AcqRel);
+        if before >= QUEUE / 2 && before - bytes < QUEUE / 2 {
+            self.wake_blocked();
+        }
+    }
+
+    fn wake_blocked(&self) {
+        let blocked = std::mem::take(&mut *self.blocked.lock());
+        for state in blocked {
+            state.blocked.store(false, Ordering::Release);
+            state.writer.wake();
+        }
+    }
+
+    // === the end ===
+
+    pub(crate) fn refuse_streams(&self) {
+        self.draining.store(true, Ordering::Release);
+    }
+
+    pub(crate) fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn close_reason(&self) -> Option<CloseReason> {
+        self.closed.borrow().clone()
+    }
+
+    pub(crate) fn is_closed(&self) -> bool {
+        self.closed.borrow().is_some()
+    }
+
+    pub(crate) fn watch_closed(&self) -> watch::Receiver<Option<CloseReason>> {
+        self.closed.subscribe()
+    }
+
+    /// Ends the session for everybody who waits in it. The first reason stays.
+    pub(crate) fn end(&self, reason: CloseReason) {
+        let first = self.closed.send_if_modified(|closed| {
+            let first = closed.is_none();
+            closed.get_or_insert_with(|| reason.clone());
+            first
+        });
+        if !first {
+            return;
+        }
+        self.config.metrics.session_closed(&reason);
+        for state in self.streams.lock().values() {
+            state.reader.wake();
+            state.writer.wake();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::future::poll_fn;
+    use futures_util::task::noop_waker;
+
+    use super::*;
+
+    fn shared() -> Arc<Shared> {
+        Shared::new(SessionId::new([0; 16]), SessionConfig::default(), 8)
+    }
+
+    #[test]
+    fn the_queue_takes_no_more_than_its_bound_and_wakes_at_half() {
+        let shared = shared();
+        let state = shared.stream_opened(1, true);
+        let waker = noop_waker();
+        let cx = &Context::from_waker(&waker);
+        let mut taken = 0;
+        while shared.poll_queue(cx, &state).is_ready() {
+            shared.queue_grew(16 * 1024);
+            taken += 16 * 1024;
+        }
+        assert_eq!(taken, QUEUE);
+        shared.queue_shrank(16 * 1024);
+        assert_eq!(shared.blocked.lock().len(), 1);
+        shared.queue_shrank(QUEUE / 2);
+        assert!(shared.blocked.lock().is_empty());
+        assert!(shared.poll_queue(cx, &state).is_ready());
+    }
+
+    #[tokio::test]
+    async fn the_first_reason_of_an_end_stays() {
+        let shared = shared();
+        let state = shared.stream_opened(1, true);
+        shared.end(CloseReason::Silent);
+        shared.end(CloseReason::Closed);
+        assert_eq!(shared.close_reason(), Some(CloseReason::Silent));
+        shared.stream_dropped(1, true);
+        assert_eq!(*shared.open_streams().borrow(), 0);
+        assert_eq!(Arc::strong_count(&state), 1);
+        poll_fn(|cx| shared.poll_queue(cx, &state)).await;
+    }
+}
