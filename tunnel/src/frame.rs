@@ -8,6 +8,7 @@ pub(crate) const HEADER: usize = 12;
 
 const TYPE_DATA: u8 = 0;
 const TYPE_WINDOW_UPDATE: u8 = 1;
+const TYPE_GO_AWAY: u8 = 3;
 const FLAG_FIN: u16 = 4;
 const FLAG_RST: u16 = 8;
 
@@ -50,6 +51,10 @@ impl Header {
 
     pub(crate) fn is_reset(self) -> bool {
         self.of_stream() && self.flags & FLAG_RST != 0
+    }
+
+    pub(crate) fn is_go_away(self) -> bool {
+        self.kind == TYPE_GO_AWAY
     }
 
     fn of_stream(self) -> bool {

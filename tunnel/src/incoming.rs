@@ -98,7 +98,7 @@ impl PendingStream {
     /// Not cancel safe: the stream is reset.
     pub async fn accept(mut self) -> Result<TunnelStream, FrameError> {
         write_frame(&mut self.stream, &OpenReply::Opened).await?;
-        Ok(self.stream)
+        Ok(self.stream.opened())
     }
 
     /// Answers `Refused`. An error would only say that nobody listens any more, so there is none.

@@ -149,6 +149,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
     fn poll_inbound(&mut self, cx: &mut Context<'_>) -> Result<(), CloseReason> {
         loop {
             match self.connection.poll_next_inbound(cx) {
+                Poll::Pending if self.shared.wire.gone_away.load(Ordering::Relaxed) => {
+                    return Err(CloseReason::Protocol("a multiplexer frame that breaks the rules"));
+                }
                 Poll::Pending => return Ok(()),
                 Poll::Ready(None) => return Err(CloseReason::PeerClosed),
                 Poll::Ready(Some(Err(error))) => return Err(reason(&error)),

@@ -55,7 +55,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Outbox<S> {
         while !bytes.is_empty() {
             let room = limits::WEBSOCKET_MESSAGE - self.filling.bytes.len();
             let (now, later) = bytes.split_at(room.min(bytes.len()));
-            self.filling.data += self.outgoing.feed(now, |_| {});
+            self.filling.data += self.outgoing.feed(now, |header| {
+                if header.is_go_away() {
+                    self.shared.wire.gone_away.store(true, Ordering::Relaxed);
+                }
+            });
             self.filling.bytes.extend_from_slice(now);
             bytes = later;
             if self.filling.bytes.len() == limits::WEBSOCKET_MESSAGE {

@@ -132,7 +132,7 @@ impl Session {
         let mut stream = asking.await.map_err(|_| OpenError::Timeout { header_sent: false })??;
         match tokio::time::timeout_at(deadline, exchange(&mut stream, &header)).await {
             Err(_) => Err(OpenError::Timeout { header_sent: true }),
-            Ok(Ok(OpenReply::Opened)) => Ok(stream),
+            Ok(Ok(OpenReply::Opened)) => Ok(stream.opened()),
             Ok(Ok(OpenReply::Refused(code))) => Err(OpenError::Refused(code)),
             Ok(Err(FrameError::Decode(error))) => Err(OpenError::Malformed(error)),
             Ok(Err(_)) => Err(self.handle.close_reason().map_or(OpenError::Reset, OpenError::Closed)),

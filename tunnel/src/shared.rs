@@ -50,6 +50,8 @@ pub(crate) struct Wire {
     pub(crate) sent: AtomicU64,
     pub(crate) queued: AtomicBool,
     pub(crate) ping: AtomicBool,
+    /// yamux has told the peer that it broke the rules. It says so and goes on reading; the session must not.
+    pub(crate) gone_away: AtomicBool,
 }
 
 impl Wire {
@@ -117,9 +119,12 @@ impl Shared {
         self.open.subscribe()
     }
 
-    /// The peer has closed its half of stream `id`.
+    /// The peer has closed its half of stream `id`. After a reset that means nothing: yamux closes a stream that was
+    /// dropped, and our own reset goes before that.
     pub(crate) fn saw_fin(&self, id: u32) {
-        if let Some(state) = self.streams.lock().get(&id) {
+        if let Some(state) = self.streams.lock().get(&id)
+            && !state.reset.load(Ordering::Acquire)
+        {
             state.fin.store(true, Ordering::Release);
         }
     }

@@ -60,16 +60,22 @@ impl TunnelStream {
         self.inner.id().val()
     }
 
-    /// Bytes read so far.
+    /// Bytes read so far, the opening not counted.
     #[must_use]
     pub fn bytes_read(&self) -> u64 {
         self.read
     }
 
-    /// Bytes written so far.
+    /// Bytes written so far, the opening not counted.
     #[must_use]
     pub fn bytes_written(&self) -> u64 {
         self.written
+    }
+
+    /// The opening is done; what follows is counted.
+    pub(crate) fn opened(mut self) -> Self {
+        (self.read, self.written) = (0, 0);
+        self
     }
 
     /// Tells the opener that the stream has arrived, apart from any answer: yamux lets only 256 streams wait for that.
