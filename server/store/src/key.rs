@@ -19,21 +19,13 @@ impl Key {
     /// Key of an object without a namespace.
     #[must_use]
     pub fn cluster(resource: &'static Resource, name: impl Into<String>) -> Self {
-        Self {
-            resource,
-            namespace: None,
-            name: name.into(),
-        }
+        Self { resource, namespace: None, name: name.into() }
     }
 
     /// Key of an object in a namespace.
     #[must_use]
     pub fn namespaced(resource: &'static Resource, namespace: impl Into<String>, name: impl Into<String>) -> Self {
-        Self {
-            resource,
-            namespace: Some(namespace.into()),
-            name: name.into(),
-        }
+        Self { resource, namespace: Some(namespace.into()), name: name.into() }
     }
 }
 

@@ -27,6 +27,7 @@
 //!
 //! [`sqlite`] says what the files are, what is promised after a crash, and how to back them up.
 
+mod decide;
 mod error;
 mod key;
 mod page;
@@ -45,6 +46,7 @@ pub use cattle_api::Secret;
 pub use error::{Invalid, StoreError};
 pub use key::{Key, Revision};
 pub use page::{Continue, ContinueError, Listing, Page};
+pub use sqlite::SqliteStore;
 pub use transaction::{Committed, Transaction, Write};
 pub use typed::{Typed, TypedEvent};
 pub use watch::{EventKind, WatchError, WatchEvent, WatchStream};

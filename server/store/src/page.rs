@@ -21,10 +21,7 @@ pub struct Page {
 
 impl Page {
     /// Everything at once.
-    pub const ALL: Self = Self {
-        limit: None,
-        from: None,
-    };
+    pub const ALL: Self = Self { limit: None, from: None };
 }
 
 /// A part of a list.
@@ -78,11 +75,7 @@ impl Continue {
         }
         let json = URL_SAFE_NO_PAD.decode(text).map_err(|_| ContinueError)?;
         let parsed: Self = serde_json::from_slice(&json).map_err(|_| ContinueError)?;
-        if parsed.resource == resource.to_string() {
-            Ok(parsed)
-        } else {
-            Err(ContinueError)
-        }
+        if parsed.resource == resource.to_string() { Ok(parsed) } else { Err(ContinueError) }
     }
 }
 

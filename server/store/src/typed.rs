@@ -22,10 +22,7 @@ pub struct Typed<K> {
 
 impl<K> Clone for Typed<K> {
     fn clone(&self) -> Self {
-        Self {
-            store: Arc::clone(&self.store),
-            kind: PhantomData,
-        }
+        Self { store: Arc::clone(&self.store), kind: PhantomData }
     }
 }
 
@@ -47,10 +44,7 @@ impl<K: Kind> Typed<K> {
     /// The objects of kind `K` in `store`.
     #[must_use]
     pub fn new(store: Arc<dyn Store>) -> Self {
-        Self {
-            store,
-            kind: PhantomData,
-        }
+        Self { store, kind: PhantomData }
     }
 
     /// The store below, for transactions over several kinds.
@@ -62,11 +56,7 @@ impl<K: Kind> Typed<K> {
     /// Key of an object of this kind; `namespace` is `None` exactly when the kind has none.
     #[must_use]
     pub fn key(namespace: Option<&str>, name: &str) -> Key {
-        Key {
-            resource: K::resource(),
-            namespace: namespace.map(str::to_owned),
-            name: name.to_owned(),
-        }
+        Key { resource: K::resource(), namespace: namespace.map(str::to_owned), name: name.to_owned() }
     }
 
     /// The object, or `None`.
@@ -74,12 +64,7 @@ impl<K: Kind> Typed<K> {
     /// # Errors
     /// As [`Store::get`]; [`StoreError::Corrupt`] when it is not of this kind's shape.
     pub async fn get(&self, namespace: Option<&str>, name: &str) -> Result<Option<K>, StoreError> {
-        self.store
-            .get(&Self::key(namespace, name))
-            .await?
-            .as_ref()
-            .map(decode)
-            .transpose()
+        self.store.get(&Self::key(namespace, name)).await?.as_ref().map(decode).transpose()
     }
 
     /// All objects, of one namespace or of all, and the revision to watch from.
@@ -97,11 +82,7 @@ impl<K: Kind> Typed<K> {
     /// # Errors
     /// As [`Store::commit`].
     pub async fn create(&self, object: &K, sealed: Vec<(String, Secret)>) -> Result<K, StoreError> {
-        self.commit(Write::Create {
-            object: encode(object)?,
-            sealed,
-        })
-        .await
+        self.commit(Write::Create { object: encode(object)?, sealed }).await
     }
 
     /// Replaces an object; its `resourceVersion` must be the current one.
@@ -109,11 +90,7 @@ impl<K: Kind> Typed<K> {
     /// # Errors
     /// As [`Store::commit`].
     pub async fn update(&self, object: &K) -> Result<K, StoreError> {
-        self.commit(Write::Update {
-            object: encode(object)?,
-            sealed: Vec::new(),
-        })
-        .await
+        self.commit(Write::Update { object: encode(object)?, sealed: Vec::new() }).await
     }
 
     /// Reads, changes and writes until nobody was in between. `None` when there is no such object.
@@ -147,11 +124,7 @@ impl<K: Kind> Typed<K> {
     /// # Errors
     /// As [`Store::commit`].
     pub async fn delete(&self, namespace: Option<&str>, name: &str) -> Result<bool, StoreError> {
-        let write = Write::Delete {
-            key: Self::key(namespace, name),
-            uid: None,
-            revision: None,
-        };
+        let write = Write::Delete { key: Self::key(namespace, name), uid: None, revision: None };
         match self.store.commit(write.into()).await {
             Ok(_) => Ok(true),
             Err(StoreError::NotFound(_)) => Ok(false),
@@ -178,11 +151,7 @@ impl<K: Kind> Typed<K> {
         field: &str,
         value: Option<Secret>,
     ) -> Result<(), StoreError> {
-        let write = Write::Seal {
-            key: Self::key(namespace, name),
-            field: field.to_owned(),
-            value,
-        };
+        let write = Write::Seal { key: Self::key(namespace, name), field: field.to_owned(), value };
         self.store.commit(write.into()).await.map(drop)
     }
 
@@ -199,19 +168,13 @@ impl<K: Kind> Typed<K> {
         Ok(events.map(|event| {
             let event = event?;
             let object = decode(&event.object).map_err(WatchError::Store)?;
-            Ok(TypedEvent {
-                kind: event.kind,
-                object,
-                revision: event.revision,
-            })
+            Ok(TypedEvent { kind: event.kind, object, revision: event.revision })
         }))
     }
 
     async fn commit(&self, write: Write) -> Result<K, StoreError> {
         let committed = self.store.commit(Transaction::from(write)).await?;
-        let object = committed
-            .into_object()
-            .ok_or_else(|| corrupt("the answer to a commit"))?;
+        let object = committed.into_object().ok_or_else(|| corrupt("the answer to a commit"))?;
         decode(&object)
     }
 }

@@ -82,8 +82,6 @@ impl Stream for WatchStream {
 
 impl fmt::Debug for WatchStream {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("WatchStream")
-            .field("position", &self.position())
-            .finish_non_exhaustive()
+        f.debug_struct("WatchStream").field("position", &self.position()).finish_non_exhaustive()
     }
 }
