@@ -109,6 +109,7 @@ pub struct Access {
 struct Shared {
     index: AccessIndex,
     synced: bool,
+    generation: u64,
 }
 
 impl Access {
@@ -122,13 +123,19 @@ impl Access {
     #[cfg(any(test, feature = "testing"))]
     #[must_use]
     pub fn ready(index: AccessIndex) -> Self {
-        Self { shared: Arc::new(RwLock::new(Shared { index, synced: true })) }
+        Self { shared: Arc::new(RwLock::new(Shared { index, synced: true, generation: 0 })) }
     }
 
     /// Whether decisions are possible. `false` denies everything.
     #[must_use]
     pub fn is_synced(&self) -> bool {
         self.shared.read().synced
+    }
+
+    /// Grows whenever an answer may have become another one: who shows filtered lists over time compares it.
+    #[must_use]
+    pub fn generation(&self) -> u64 {
+        self.shared.read().generation
     }
 
     /// Whether the user may send anything to the cluster's API.
@@ -199,14 +206,20 @@ impl Access {
     }
 
     pub(crate) fn publish(&self, index: AccessIndex) {
-        *self.shared.write() = Shared { index, synced: true };
+        let mut shared = self.shared.write();
+        let generation = shared.generation + 1;
+        *shared = Shared { index, synced: true, generation };
     }
 
     pub(crate) fn change<T>(&self, change: impl FnOnce(&mut AccessIndex) -> T) -> T {
-        change(&mut self.shared.write().index)
+        let mut shared = self.shared.write();
+        shared.generation += 1;
+        change(&mut shared.index)
     }
 
     pub(crate) fn out_of_sync(&self) {
-        self.shared.write().synced = false;
+        let mut shared = self.shared.write();
+        shared.generation += 1;
+        shared.synced = false;
     }
 }
