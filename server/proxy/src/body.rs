@@ -1,0 +1,172 @@
+//! The body of an answer to a client.
+
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use tokio::time::{Sleep, sleep};
+
+use crate::running::Running;
+use crate::upstream::UpstreamBody;
+
+/// How long a watch whose access has ended may go on to the end of the event that is on its way.
+const EVENT_DEADLINE: Duration = Duration::from_secs(1);
+
+/// What a client gets: a text of ours, or the API server's answer, frame by frame.
+///
+/// Dropping it ends the request at the API server.
+pub struct ProxyBody(Content);
+
+enum Content {
+    Fixed(Option<Bytes>),
+    Streamed(Box<Streamed>),
+}
+
+/// An answer was cut off.
+#[derive(Debug, thiserror::Error)]
+pub enum ProxyBodyError {
+    /// The connection to the API server broke.
+    #[error("the API server's answer broke off")]
+    Upstream(#[source] hyper::Error),
+    /// The user's access ended.
+    #[error("access ended")]
+    Revoked,
+}
+
+struct Streamed {
+    /// What was already read of the answer to look into it.
+    read: Option<Bytes>,
+    upstream: UpstreamBody,
+    ended: Pin<Box<dyn Future<Output = ()> + Send>>,
+    state: State,
+    /// A stream of lines, each of them an event: it can end between two of them.
+    lines: bool,
+    between_lines: bool,
+    running: Option<Running>,
+}
+
+enum State {
+    Flowing,
+    /// Access has ended in the middle of an event; its rest still goes out.
+    Closing(Pin<Box<Sleep>>),
+    Done,
+}
+
+impl ProxyBody {
+    /// A whole text.
+    pub(crate) fn fixed(text: impl Into<Bytes>) -> Self {
+        Self(Content::Fixed(Some(text.into())))
+    }
+
+    /// No body, e.g. of a `101`.
+    pub(crate) fn empty() -> Self {
+        Self(Content::Fixed(None))
+    }
+
+    /// An API server's answer. `read` is what somebody has read of it, `lines` tells a watch.
+    pub(crate) fn streamed(read: Option<Bytes>, upstream: UpstreamBody, running: Running, lines: bool) -> Self {
+        let ended = Box::pin(running.ended());
+        let running = Some(running);
+        let state = State::Flowing;
+        Self(Content::Streamed(Box::new(Streamed {
+            read,
+            upstream,
+            ended,
+            state,
+            lines,
+            between_lines: true,
+            running,
+        })))
+    }
+}
+
+impl Body for ProxyBody {
+    type Data = Bytes;
+    type Error = ProxyBodyError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, ProxyBodyError>>> {
+        match &mut self.0 {
+            Content::Fixed(text) => Poll::Ready(text.take().map(|text| Ok(Frame::data(text)))),
+            Content::Streamed(streamed) => streamed.poll(cx),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.0 {
+            Content::Fixed(text) => text.as_ref().is_none_or(Bytes::is_empty),
+            Content::Streamed(streamed) => {
+                matches!(streamed.state, State::Done) || (streamed.read.is_none() && streamed.upstream.is_end_stream())
+            }
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.0 {
+            Content::Fixed(text) => SizeHint::with_exact(text.as_ref().map_or(0, |text| text.len() as u64)),
+            // Lines may be cut, so their length is not promised.
+            Content::Streamed(streamed) if streamed.read.is_some() || streamed.lines => SizeHint::default(),
+            Content::Streamed(streamed) => streamed.upstream.size_hint(),
+        }
+    }
+}
+
+impl Streamed {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, ProxyBodyError>>> {
+        if matches!(self.state, State::Done) {
+            return Poll::Ready(None);
+        }
+        if matches!(self.state, State::Flowing) && self.ended.as_mut().poll(cx).is_ready() {
+            if let Some(running) = &mut self.running {
+                running.revoked();
+            }
+            if !self.lines {
+                return self.end(Some(ProxyBodyError::Revoked));
+            }
+            self.state = State::Closing(Box::pin(sleep(EVENT_DEADLINE)));
+        }
+        if let State::Closing(deadline) = &mut self.state {
+            if self.between_lines {
+                return self.end(None);
+            }
+            if deadline.as_mut().poll(cx).is_ready() {
+                return self.end(Some(ProxyBodyError::Revoked));
+            }
+        }
+        if let Some(read) = self.read.take() {
+            return Poll::Ready(Some(Ok(Frame::data(read))));
+        }
+        match ready!(Pin::new(&mut self.upstream).poll_frame(cx)) {
+            Some(Ok(frame)) => Poll::Ready(Some(Ok(self.passed(frame)))),
+            Some(Err(error)) => self.end(Some(ProxyBodyError::Upstream(error))),
+            None => self.end(None),
+        }
+    }
+
+    fn passed(&mut self, frame: Frame<Bytes>) -> Frame<Bytes> {
+        if !self.lines {
+            return frame;
+        }
+        match frame.into_data() {
+            Ok(mut data) => {
+                let newline = data.iter().position(|byte| *byte == b'\n');
+                if let (State::Closing(_), Some(at)) = (&self.state, newline) {
+                    data.truncate(at + 1);
+                }
+                self.between_lines = data.last().map_or(self.between_lines, |byte| *byte == b'\n');
+                Frame::data(data)
+            }
+            Err(frame) => frame,
+        }
+    }
+
+    fn end(&mut self, error: Option<ProxyBodyError>) -> Poll<Option<Result<Frame<Bytes>, ProxyBodyError>>> {
+        self.state = State::Done;
+        self.running = None;
+        Poll::Ready(error.map(Err))
+    }
+}

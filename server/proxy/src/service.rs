@@ -1,0 +1,331 @@
+//! The order of steps, and nothing else.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use cattle_api::Secret;
+use cattle_audit::{Actor, AuditId, AuditSink, Event, RequestInfo};
+use cattle_auth::UserInfo;
+use cattle_proto::id::ClusterId;
+use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use http::uri::PathAndQuery;
+use http::{Method, Request, Response, StatusCode, request};
+use http_body::Body;
+use hyper::upgrade::OnUpgrade;
+use parking_lot::Mutex;
+use tokio::task::JoinSet;
+use tracing::Instrument;
+
+use crate::attempt::{Answered, Attempts};
+use crate::body::ProxyBody;
+use crate::directory::{ClusterDialer, ClusterDirectory, Impersonators};
+use crate::error::ProxyError;
+use crate::headers::{ClientHeaders, UpgradeProtocol};
+use crate::impersonate::ImpersonationHeaders;
+use crate::limits::{Limiter, Limits};
+use crate::metrics::Metrics;
+use crate::path::Route;
+use crate::request_body::ClientBody;
+use crate::response;
+use crate::running::{Audited, ClientAddress, Running};
+use crate::streams::{Selector, Streams};
+use crate::upgrade::splice;
+use crate::upstream::{ApiServerError, BoxError, Upstream};
+use crate::upstreams::Upstreams;
+
+const AUDIT_ID: HeaderName = HeaderName::from_static("audit-id");
+
+/// What the proxy stands on.
+pub struct Dependencies {
+    /// Opens streams to API servers.
+    pub dialer: Arc<dyn ClusterDialer>,
+    /// Knows clusters and who may enter them.
+    pub directory: Arc<dyn ClusterDirectory>,
+    /// Has a token for each user and cluster.
+    pub impersonators: Arc<dyn Impersonators>,
+    /// Takes audit events.
+    pub audit: Arc<dyn AuditSink>,
+    /// How much may run.
+    pub limits: Limits,
+    /// Counters; register them where the server's metrics are served.
+    pub metrics: Metrics,
+}
+
+/// The users' authentication proxy.
+pub struct Proxy {
+    directory: Arc<dyn ClusterDirectory>,
+    pub(crate) impersonators: Arc<dyn Impersonators>,
+    audit: Arc<dyn AuditSink>,
+    limiter: Arc<Limiter>,
+    pub(crate) metrics: Metrics,
+    streams: Streams,
+    upstreams: Upstreams,
+    /// Owns every upgraded connection.
+    spliced: Mutex<JoinSet<()>>,
+}
+
+/// A request that has passed every check.
+pub(crate) struct Admitted {
+    pub(crate) cluster: ClusterId,
+    pub(crate) user: UserInfo,
+    pub(crate) method: Method,
+    pub(crate) target: PathAndQuery,
+    /// What the client may say.
+    pub(crate) headers: HeaderMap,
+    pub(crate) identity: ImpersonationHeaders,
+    pub(crate) upgrade: Option<UpgradeProtocol>,
+    pub(crate) expects_continue: bool,
+    pub(crate) long_running: bool,
+    watch: bool,
+    server_name: String,
+}
+
+impl Proxy {
+    /// A proxy that has not connected to anything yet.
+    #[must_use]
+    pub fn new(dependencies: Dependencies) -> Self {
+        let Dependencies { dialer, directory, impersonators, audit, limits, metrics } = dependencies;
+        Self {
+            directory,
+            impersonators,
+            audit,
+            limiter: Limiter::new(limits),
+            upstreams: Upstreams::new(dialer, metrics.clone()),
+            metrics,
+            streams: Streams::default(),
+            spliced: Mutex::default(),
+        }
+    }
+
+    /// Answers a request for `/k8s/clusters/<id>/…` of an authenticated user. The URI must be as the client sent it. Never fails: what
+    /// goes wrong is an answer.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future, or the body of the answer, ends the request at the API server.
+    pub async fn serve<B>(&self, request: Request<B>, user: UserInfo) -> Response<ProxyBody>
+    where
+        B: Body<Data = Bytes> + Send + 'static,
+        B::Error: Into<BoxError>,
+    {
+        let id = AuditId::new();
+        let span = tracing::debug_span!("proxy", request = %id, user = user.name(), cluster = tracing::field::Empty);
+        let answered = Box::pin(self.answer(request, user, id)).instrument(span.clone()).await;
+        let mut response = answered.unwrap_or_else(|error| {
+            self.metrics.failed(error.source_side().as_str());
+            let cause = std::error::Error::source(&error);
+            span.in_scope(|| tracing::debug!(%error, ?cause, "request not answered by an API server"));
+            error.into_response()
+        });
+        self.metrics.answered(response.status());
+        if let Ok(id) = HeaderValue::from_str(&id.to_string()) {
+            response.headers_mut().insert(AUDIT_ID, id);
+        }
+        response
+    }
+
+    /// What runs, for whoever revokes.
+    #[must_use]
+    pub fn streams(&self) -> &Streams {
+        &self.streams
+    }
+
+    /// The client of a cluster's API server that requests of users go through, for probes through the users' path.
+    /// It carries no credential. `None` if there is no such cluster.
+    ///
+    /// # Errors
+    ///
+    /// [`ApiServerError`] if what is recorded cannot be used.
+    pub fn upstream(&self, cluster: &ClusterId) -> Result<Option<Upstream>, ApiServerError> {
+        self.directory.lookup(cluster).map(|trust| self.upstreams.of(cluster, trust)).transpose()
+    }
+
+    /// Drops everything that belongs to a deleted cluster: warm connections and running requests.
+    pub fn forget(&self, cluster: &ClusterId) {
+        self.upstreams.forget(cluster);
+        self.streams.close(&Selector::Cluster(cluster.clone()));
+    }
+
+    /// Ends all requests and waits for the tasks of upgraded connections.
+    pub async fn shutdown(&self) {
+        self.streams.close(&Selector::All);
+        self.upstreams.clear();
+        let mut spliced = std::mem::take(&mut *self.spliced.lock());
+        while spliced.join_next().await.is_some() {}
+    }
+
+    async fn answer<B>(
+        &self,
+        request: Request<B>,
+        user: UserInfo,
+        id: AuditId,
+    ) -> Result<Response<ProxyBody>, ProxyError>
+    where
+        B: Body<Data = Bytes> + Send + 'static,
+        B::Error: Into<BoxError>,
+    {
+        let (mut head, body) = request.into_parts();
+        let body = ClientBody::new(body);
+        // Parse. (Authentication is done: `user` is the proof.)
+        let route = self.route(&head)?;
+        tracing::Span::current().record("cluster", route.cluster.as_str());
+        // Authorize. Registered first: a revocation changes the directory before it closes what is registered.
+        let stream = self.streams.open(&user, &route.cluster);
+        let upstream = self.authorize(&user, &route.cluster)?;
+        let running_permit = self.limiter.acquire(user.name(), &route.cluster)?;
+        let mut running = Running::new(stream, running_permit, self.metrics.clone());
+        // Strip, refuse, strip; then our own identity, made from nothing but the user.
+        let client = ClientHeaders::of(&head)?;
+        if client.upgrade.is_some() && !body.is_empty() {
+            return Err(ProxyError::UpgradeBody);
+        }
+        let identity = ImpersonationHeaders::of(&user)?;
+        // Audit before anything happens.
+        let info = RequestInfo::parse(head.method.as_str(), route.upstream.path(), route.upstream.query());
+        self.record(&info, &head, &user, &route.cluster, id, &mut running).await?;
+        let on_upgrade = client.upgrade.and_then(|_| head.extensions.remove::<OnUpgrade>());
+        let mut headers = client.forwarded;
+        headers.insert(AUDIT_ID, HeaderValue::from_str(&id.to_string()).map_err(|_| ProxyError::IdentityLost)?);
+        let admitted = Admitted {
+            long_running: info.is_long_running(route.upstream.query()),
+            watch: info.verb() == "watch",
+            cluster: route.cluster,
+            user,
+            method: head.method,
+            target: route.upstream,
+            headers,
+            identity,
+            upgrade: client.upgrade.filter(|_| on_upgrade.is_some()),
+            expects_continue: client.expects_continue,
+            server_name: upstream.trust().server_name.clone(),
+        };
+        // Forward.
+        let ended = running.ended();
+        let answered = tokio::select! {
+            biased;
+            () = ended => {
+                running.revoked();
+                return Err(ProxyError::Revoked);
+            }
+            answered = Attempts::new(self, &upstream, &admitted, &body).run() => answered?,
+        };
+        self.finish(answered, &admitted, on_upgrade, running)
+    }
+
+    fn route(&self, head: &request::Parts) -> Result<Route, ProxyError> {
+        if head.method == Method::CONNECT {
+            return Err(ProxyError::Connect);
+        }
+        let target = head.uri.path_and_query().map_or("", PathAndQuery::as_str);
+        Ok(Route::parse(target)?)
+    }
+
+    /// A cluster that does not exist and one that this user may not enter are told apart by nothing.
+    fn authorize(&self, user: &UserInfo, cluster: &ClusterId) -> Result<Upstream, ProxyError> {
+        let no_such = || ProxyError::NoSuchCluster(cluster.clone());
+        let in_scope = user.cluster_scope().is_none_or(|scope| scope == cluster.as_str());
+        if !in_scope || !self.directory.may_enter(user, cluster) {
+            return Err(no_such());
+        }
+        let trust = self.directory.lookup(cluster).ok_or_else(no_such)?;
+        self.upstreams.of(cluster, trust).map_err(|error| ProxyError::ApiServer(cluster.clone(), error))
+    }
+
+    async fn record(
+        &self,
+        info: &RequestInfo,
+        head: &request::Parts,
+        user: &UserInfo,
+        cluster: &ClusterId,
+        id: AuditId,
+        running: &mut Running,
+    ) -> Result<(), ProxyError> {
+        if !info.must_be_audited() {
+            if !self.audit.available() {
+                self.metrics.read_unaudited();
+            }
+            return Ok(());
+        }
+        let actor = Actor::named(user.name()).with(user.groups(), user.extra());
+        let uri = head.uri.path_and_query().map_or("", PathAndQuery::as_str);
+        let mut event = Event::request(id, actor, info, uri)
+            .annotate("cattle.io/cluster", cluster.as_str())
+            .annotate("cattle.io/token", user.token().as_str());
+        if let Some(ClientAddress(address)) = head.extensions.get() {
+            event = event.from_address(*address);
+        }
+        if let Some(agent) = head.headers.get(header::USER_AGENT) {
+            event = event.user_agent(&String::from_utf8_lossy(agent.as_bytes()));
+        }
+        self.audit.record(&event).await.map_err(ProxyError::Audit)?;
+        running.audit(Audited::new(Arc::clone(&self.audit), event));
+        Ok(())
+    }
+
+    fn finish(
+        &self,
+        answered: Answered,
+        admitted: &Admitted,
+        on_upgrade: Option<OnUpgrade>,
+        mut running: Running,
+    ) -> Result<Response<ProxyBody>, ProxyError> {
+        let refused = |what| ProxyError::Answer(admitted.cluster.clone(), what);
+        match answered {
+            Answered::Switched(head, server) => {
+                let client = on_upgrade.ok_or_else(|| refused("switched protocols unasked"))?;
+                let protocol = admitted.upgrade.ok_or_else(|| refused("switched protocols unasked"))?;
+                let headers = response::switched(head.headers(), protocol).map_err(refused)?;
+                running.answered(StatusCode::SWITCHING_PROTOCOLS);
+                self.metrics.upgraded();
+                let mut spliced = self.spliced.lock();
+                while spliced.try_join_next().is_some() {}
+                spliced.spawn(splice(client, server, running).in_current_span());
+                Ok(with(StatusCode::SWITCHING_PROTOCOLS, headers, ProxyBody::empty()))
+            }
+            Answered::Ordinary(response, read) => {
+                let (head, body) = response.into_parts();
+                let headers =
+                    response::forwarded(&head.headers, &admitted.cluster, &admitted.server_name).map_err(refused)?;
+                running.answered(head.status);
+                let lines = admitted.watch && is_lines(&head.headers);
+                Ok(with(head.status, headers, ProxyBody::streamed(read, body, running, lines)))
+            }
+        }
+    }
+}
+
+impl Admitted {
+    /// The head that goes downstream, with the impersonator's token. Checked as if somebody else had made it.
+    pub(crate) fn outgoing(&self, token: &Secret) -> Result<Request<()>, ProxyError> {
+        let mut request = Request::new(());
+        *request.method_mut() = self.method.clone();
+        *request.uri_mut() = self.target.clone().into();
+        let headers = request.headers_mut();
+        headers.clone_from(&self.headers);
+        let mut bearer = b"Bearer ".to_vec();
+        bearer.extend_from_slice(token.expose());
+        let mut bearer = HeaderValue::from_bytes(&bearer).map_err(|_| ProxyError::IdentityLost)?;
+        bearer.set_sensitive(true);
+        headers.insert(header::AUTHORIZATION, bearer);
+        self.identity.write_to(headers);
+        if let Some(protocol) = self.upgrade {
+            headers.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
+            headers.insert(header::UPGRADE, protocol.token());
+        }
+        let whole = self.identity.is_all_of(headers) && !token.is_empty();
+        whole.then_some(request).ok_or(ProxyError::IdentityLost)
+    }
+}
+
+fn with(status: StatusCode, headers: HeaderMap, body: ProxyBody) -> Response<ProxyBody> {
+    let mut response = Response::new(body);
+    *response.status_mut() = status;
+    *response.headers_mut() = headers;
+    response
+}
+
+/// A watch in JSON is one event per line; the protobuf one is framed by lengths.
+fn is_lines(headers: &HeaderMap) -> bool {
+    let kind = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    kind.is_some_and(|kind| kind.starts_with("application/json"))
+}
