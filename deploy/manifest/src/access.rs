@@ -32,8 +32,8 @@ pub struct RoleTable {
 }
 
 impl RoleTable {
-    fn rules(&self) -> Option<Vec<PolicyRule>> {
-        Some(self.grants.iter().map(|grant| grant.rule.clone()).collect())
+    fn rules(&self) -> Vec<PolicyRule> {
+        self.grants.iter().map(|grant| grant.rule.clone()).collect()
     }
 }
 
@@ -93,13 +93,7 @@ pub fn server_cluster_role() -> RoleTable {
             &["get", "list", "watch"],
             "which node an agent's pod runs on, and the cluster's nodes",
         ),
-        grant(
-            &[""],
-            &["events"],
-            &[],
-            &["get", "list", "watch"],
-            "why an agent's pod does not start",
-        ),
+        grant(&[""], &["events"], &[], &["get", "list", "watch"], "why an agent's pod does not start"),
         grant(
             &["scheduling.k8s.io"],
             &["priorityclasses"],
@@ -133,34 +127,18 @@ pub fn server_cluster_role() -> RoleTable {
 pub fn impersonation_role() -> RoleTable {
     let all = &["create", "delete", "get", "list", "patch", "watch"];
     let grants = vec![
-        grant(
-            &[""],
-            &["serviceaccounts"],
-            &[],
-            all,
-            "one account for each user who may enter the cluster",
-        ),
+        grant(&[""], &["serviceaccounts"], &[], all, "one account for each user who may enter the cluster"),
         grant(&[""], &["secrets"], &[], all, "the account's token"),
     ];
     let scope = "ClusterRole, bound to ServiceAccount `cattle` in namespace `cattle-impersonation-system` only";
-    RoleTable {
-        name: names::IMPERSONATION_ROLE,
-        scope,
-        grants,
-    }
+    RoleTable { name: names::IMPERSONATION_ROLE, scope, grants }
 }
 
 /// Role of the server's account inside [`names::NAMESPACE`].
 #[must_use]
 pub fn server_role() -> RoleTable {
     let grants = vec![
-        grant(
-            &[""],
-            &["serviceaccounts/token"],
-            &[names::SERVER_ACCOUNT],
-            &["create"],
-            "renewal of its own token",
-        ),
+        grant(&[""], &["serviceaccounts/token"], &[names::SERVER_ACCOUNT], &["create"], "renewal of its own token"),
         grant(
             &[""],
             &["pods"],
@@ -168,19 +146,9 @@ pub fn server_role() -> RoleTable {
             &["get", "list", "watch"],
             "the node of an agent's pod, where tokens do not name it (Kubernetes before 1.32)",
         ),
-        grant(
-            &["apps"],
-            &["deployments"],
-            &[],
-            &["get", "list", "watch"],
-            "state of the agent",
-        ),
+        grant(&["apps"], &["deployments"], &[], &["get", "list", "watch"], "state of the agent"),
     ];
-    RoleTable {
-        name: names::SERVER_ROLE,
-        scope: "Role in `cattle-system`, bound to ServiceAccount `cattle`",
-        grants,
-    }
+    RoleTable { name: names::SERVER_ROLE, scope: "Role in `cattle-system`, bound to ServiceAccount `cattle`", grants }
 }
 
 /// ClusterRole of the agent's account.
@@ -193,11 +161,7 @@ pub fn agent_cluster_role() -> RoleTable {
         &["get"],
         "UID of `kube-system`, which the agent claims when it registers the cluster",
     )];
-    RoleTable {
-        name: names::AGENT,
-        scope: "ClusterRole, bound to ServiceAccount `cattle-cluster-agent`",
-        grants,
-    }
+    RoleTable { name: names::AGENT, scope: "ClusterRole, bound to ServiceAccount `cattle-cluster-agent`", grants }
 }
 
 /// Role of the agent's account inside [`names::NAMESPACE`].
@@ -230,13 +194,7 @@ pub(crate) fn objects() -> Vec<Object> {
         cluster_binding(names::AGENT_DISCOVERY_BINDING, names::ISSUER_DISCOVERY_ROLE, agent()),
         role(&server_role()),
         role(&agent_role()),
-        binding(
-            names::NAMESPACE,
-            names::SERVER_ROLE,
-            "Role",
-            names::SERVER_ROLE,
-            server(),
-        ),
+        binding(names::NAMESPACE, names::SERVER_ROLE, "Role", names::SERVER_ROLE, server()),
         binding(names::NAMESPACE, names::AGENT, "Role", names::AGENT, agent()),
         Object::new(&impersonation_binding()),
     ]
@@ -268,16 +226,13 @@ fn grant(groups: &[&str], resources: &[&str], names: &[&str], verbs: &[&str], wh
 fn cluster_role(table: &RoleTable) -> Object {
     Object::new(&ClusterRole {
         metadata: cluster_metadata(table.name),
-        rules: table.rules(),
+        rules: Some(table.rules()),
         ..ClusterRole::default()
     })
 }
 
 fn role(table: &RoleTable) -> Object {
-    Object::new(&Role {
-        metadata: metadata(names::NAMESPACE, table.name),
-        rules: table.rules(),
-    })
+    Object::new(&Role { metadata: metadata(names::NAMESPACE, table.name), rules: Some(table.rules()) })
 }
 
 fn cluster_binding(name: &str, role: &str, subject: Subject) -> Object {
@@ -297,11 +252,7 @@ fn binding(namespace: &str, name: &str, kind: &str, role: &str, subject: Subject
 }
 
 fn role_ref(kind: &str, name: &str) -> RoleRef {
-    RoleRef {
-        api_group: Some("rbac.authorization.k8s.io".into()),
-        kind: kind.into(),
-        name: name.into(),
-    }
+    RoleRef { api_group: Some("rbac.authorization.k8s.io".into()), kind: kind.into(), name: name.into() }
 }
 
 fn account(name: &str) -> Subject {
@@ -322,32 +273,17 @@ mod tests {
     use super::*;
 
     fn tables() -> Vec<RoleTable> {
-        vec![
-            server_cluster_role(),
-            server_role(),
-            impersonation_role(),
-            agent_cluster_role(),
-            agent_role(),
-        ]
+        vec![server_cluster_role(), server_role(), impersonation_role(), agent_cluster_role(), agent_role()]
     }
 
     #[test]
     fn no_rule_has_a_wildcard() {
         for table in tables() {
-            for PolicyRule {
-                api_groups,
-                resources,
-                resource_names,
-                verbs,
-                non_resource_urls,
-            } in table.grants.iter().map(|grant| grant.rule.clone())
+            for PolicyRule { api_groups, resources, resource_names, verbs, non_resource_urls } in
+                table.grants.iter().map(|grant| grant.rule.clone())
             {
                 let lists = [api_groups, resources, resource_names, Some(verbs), non_resource_urls];
-                assert!(
-                    lists.iter().flatten().flatten().all(|value| !value.contains('*')),
-                    "{}",
-                    table.name
-                );
+                assert!(lists.iter().flatten().flatten().all(|value| !value.contains('*')), "{}", table.name);
             }
         }
     }
@@ -355,14 +291,7 @@ mod tests {
     #[test]
     fn secrets_are_granted_in_the_impersonation_namespace_only() {
         for table in tables().iter().filter(|table| table.name != names::IMPERSONATION_ROLE) {
-            let touches = |grant: &Grant| {
-                grant
-                    .rule
-                    .resources
-                    .iter()
-                    .flatten()
-                    .any(|resource| resource == "secrets")
-            };
+            let touches = |grant: &Grant| grant.rule.resources.iter().flatten().any(|resource| resource == "secrets");
             assert!(!table.grants.iter().any(touches), "{}", table.name);
         }
     }
@@ -371,10 +300,7 @@ mod tests {
     fn the_documentation_is_this_table() {
         let mut text = String::from(DOC_HEAD);
         for table in tables() {
-            text += &format!(
-                "\n## `{}`\n\n{}.\n\n| may | on | why |\n|---|---|---|\n",
-                table.name, table.scope
-            );
+            text += &format!("\n## `{}`\n\n{}.\n\n| may | on | why |\n|---|---|---|\n", table.name, table.scope);
             for Grant { rule, why } in &table.grants {
                 text += &format!("| {} | {} | {why} |\n", rule.verbs.join(", "), on(rule));
             }
@@ -389,15 +315,9 @@ mod tests {
         }
         let group = rule.api_groups.iter().flatten().find(|group| !group.is_empty());
         let suffix = group.map(|group| format!(" ({group})")).unwrap_or_default();
-        let only = rule
-            .resource_names
-            .as_ref()
-            .map(|names| format!(" named `{}`", names.join("`, `")))
-            .unwrap_or_default();
-        format!(
-            "{}{suffix}{only}",
-            rule.resources.iter().flatten().cloned().collect::<Vec<_>>().join(", ")
-        )
+        let only =
+            rule.resource_names.as_ref().map(|names| format!(" named `{}`", names.join("`, `"))).unwrap_or_default();
+        format!("{}{suffix}{only}", rule.resources.iter().flatten().cloned().collect::<Vec<_>>().join(", "))
     }
 
     const DOC_HEAD: &str = "# Rights in a downstream cluster\n

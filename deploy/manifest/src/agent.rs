@@ -29,12 +29,7 @@ const USER: i64 = 65532;
 pub(crate) fn objects(input: &ImportManifest) -> Vec<Object> {
     let credentials = credentials(input);
     let name = credentials.metadata.name.clone().unwrap_or_default();
-    vec![
-        Object::new(&credentials),
-        priority_class(),
-        disruption_budget(),
-        deployment(input, &name),
-    ]
+    vec![Object::new(&credentials), priority_class(), disruption_budget(), deployment(input, &name)]
 }
 
 /// The Secret with the server's URL and the registration token. Its name depends on both, so that a new token makes a
@@ -43,12 +38,7 @@ fn credentials(input: &ImportManifest) -> Secret {
     let (url, token) = (input.server_url.as_str(), input.registration_token.expose());
     let joined = format!("{url}.{token}.{}", input.cluster_id.as_str());
     let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, joined.as_bytes());
-    let hash: String = digest
-        .as_ref()
-        .iter()
-        .take(5)
-        .map(|byte| format!("{byte:02x}"))
-        .collect();
+    let hash: String = digest.as_ref().iter().take(5).map(|byte| format!("{byte:02x}")).collect();
     let field = |name: &str, value: &str| (name.to_owned(), ByteString(value.as_bytes().to_vec()));
     Secret {
         metadata: metadata(names::NAMESPACE, &format!("cattle-credentials-{hash}")),
@@ -99,10 +89,7 @@ fn deployment(input: &ImportManifest, credentials: &str) -> Object {
                 }),
             }),
             template: PodTemplateSpec {
-                metadata: Some(ObjectMeta {
-                    labels: Some(pod_labels),
-                    ..ObjectMeta::default()
-                }),
+                metadata: Some(ObjectMeta { labels: Some(pod_labels), ..ObjectMeta::default() }),
                 spec: Some(pod(input, credentials)),
             },
             ..DeploymentSpec::default()
@@ -166,34 +153,21 @@ fn container(input: &ImportManifest, credentials: &str) -> Container {
             allow_privilege_escalation: Some(false),
             read_only_root_filesystem: Some(true),
             run_as_non_root: Some(true),
-            capabilities: Some(Capabilities {
-                drop: Some(vec!["ALL".into()]),
-                ..Capabilities::default()
-            }),
+            capabilities: Some(Capabilities { drop: Some(vec!["ALL".into()]), ..Capabilities::default() }),
             seccomp_profile: Some(runtime_default()),
             ..SecurityContext::default()
         }),
-        volume_mounts: Some(vec![
-            mount("credentials", names::CREDENTIALS_DIR),
-            mount("agent-token", names::TOKEN_DIR),
-        ]),
+        volume_mounts: Some(vec![mount("credentials", names::CREDENTIALS_DIR), mount("agent-token", names::TOKEN_DIR)]),
         ..Container::default()
     }
 }
 
 fn environment(input: &ImportManifest, credentials: &str) -> Vec<EnvVar> {
-    let text = |name: &str, value: &str| EnvVar {
-        name: name.into(),
-        value: Some(value.into()),
-        ..EnvVar::default()
-    };
+    let text = |name: &str, value: &str| EnvVar { name: name.into(), value: Some(value.into()), ..EnvVar::default() };
     let field = |name: &str, path: &str| EnvVar {
         name: name.into(),
         value_from: Some(EnvVarSource {
-            field_ref: Some(ObjectFieldSelector {
-                field_path: path.into(),
-                ..ObjectFieldSelector::default()
-            }),
+            field_ref: Some(ObjectFieldSelector { field_path: path.into(), ..ObjectFieldSelector::default() }),
             ..EnvVarSource::default()
         }),
         ..EnvVar::default()
@@ -205,30 +179,19 @@ fn environment(input: &ImportManifest, credentials: &str) -> Vec<EnvVar> {
         text("CATTLE_CLUSTER_ID", input.cluster_id.as_str()),
         text("CATTLE_SERVER_ID", input.server_id.as_str()),
         text("CATTLE_CREDENTIAL_NAME", credentials),
-        text(
-            "CATTLE_TOKEN_FILE",
-            &format!("{}/{}", names::TOKEN_DIR, names::TOKEN_FILE),
-        ),
+        text("CATTLE_TOKEN_FILE", &format!("{}/{}", names::TOKEN_DIR, names::TOKEN_FILE)),
         text("CATTLE_CREDENTIALS_DIR", names::CREDENTIALS_DIR),
         text("CATTLE_ADMIN_LISTEN", &format!("0.0.0.0:{}", names::ADMIN_PORT)),
         field("CATTLE_NODE_NAME", "spec.nodeName"),
         field("CATTLE_POD_NAME", "metadata.name"),
     ];
-    variables.extend(
-        input
-            .agent_env
-            .iter()
-            .map(|variable| text(variable.name(), variable.value())),
-    );
+    variables.extend(input.agent_env.iter().map(|variable| text(variable.name(), variable.value())));
     variables
 }
 
 fn volumes(input: &ImportManifest, credentials: &str) -> Vec<Volume> {
     let token = ServiceAccountTokenProjection {
-        audience: Some(names::agent_audience(
-            input.cluster_id.as_str(),
-            input.server_id.as_str(),
-        )),
+        audience: Some(names::agent_audience(input.cluster_id.as_str(), input.server_id.as_str())),
         expiration_seconds: Some(names::TOKEN_SECONDS),
         path: names::TOKEN_FILE.into(),
         ..ServiceAccountTokenProjection::default()
@@ -265,14 +228,10 @@ fn affinity() -> Affinity {
         operator: operator.into(),
         values,
     };
-    let term = |requirement| NodeSelectorTerm {
-        match_expressions: Some(vec![requirement]),
-        ..NodeSelectorTerm::default()
-    };
-    let prefer = |key: &str| PreferredSchedulingTerm {
-        weight: 100,
-        preference: term(requirement(key, "Exists", None)),
-    };
+    let term =
+        |requirement| NodeSelectorTerm { match_expressions: Some(vec![requirement]), ..NodeSelectorTerm::default() };
+    let prefer =
+        |key: &str| PreferredSchedulingTerm { weight: 100, preference: term(requirement(key, "Exists", None)) };
     Affinity {
         node_affinity: Some(NodeAffinity {
             preferred_during_scheduling_ignored_during_execution: Some(vec![
@@ -281,11 +240,7 @@ fn affinity() -> Affinity {
                 prefer("node-role.kubernetes.io/master"),
             ]),
             required_during_scheduling_ignored_during_execution: Some(NodeSelector {
-                node_selector_terms: vec![term(requirement(
-                    "kubernetes.io/os",
-                    "NotIn",
-                    Some(vec!["windows".into()]),
-                ))],
+                node_selector_terms: vec![term(requirement("kubernetes.io/os", "NotIn", Some(vec!["windows".into()])))],
             }),
         }),
         pod_anti_affinity: Some(PodAntiAffinity {
@@ -346,26 +301,15 @@ fn probe(path: &str, period: i32, failures: i32) -> Probe {
 }
 
 fn mount(name: &str, path: &str) -> VolumeMount {
-    VolumeMount {
-        name: name.into(),
-        mount_path: path.into(),
-        read_only: Some(true),
-        ..VolumeMount::default()
-    }
+    VolumeMount { name: name.into(), mount_path: path.into(), read_only: Some(true), ..VolumeMount::default() }
 }
 
 fn runtime_default() -> SeccompProfile {
-    SeccompProfile {
-        type_: "RuntimeDefault".into(),
-        ..SeccompProfile::default()
-    }
+    SeccompProfile { type_: "RuntimeDefault".into(), ..SeccompProfile::default() }
 }
 
 fn selector() -> LabelSelector {
-    LabelSelector {
-        match_labels: Some(app_label()),
-        ..LabelSelector::default()
-    }
+    LabelSelector { match_labels: Some(app_label()), ..LabelSelector::default() }
 }
 
 fn app_label() -> BTreeMap<String, String> {
@@ -373,8 +317,5 @@ fn app_label() -> BTreeMap<String, String> {
 }
 
 fn quantities(values: &[(&str, &str)]) -> BTreeMap<String, Quantity> {
-    values
-        .iter()
-        .map(|&(name, value)| (name.to_owned(), Quantity(value.to_owned())))
-        .collect()
+    values.iter().map(|&(name, value)| (name.to_owned(), Quantity(value.to_owned()))).collect()
 }

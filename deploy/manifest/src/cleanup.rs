@@ -6,10 +6,7 @@ use crate::names;
 ///
 /// The server's own role and binding are among them: whoever deletes with the server's credential removes those last.
 pub const CLUSTER_SCOPED: &[(&str, &str)] = &[
-    (
-        "clusterrolebindings.rbac.authorization.k8s.io",
-        names::AGENT_DISCOVERY_BINDING,
-    ),
+    ("clusterrolebindings.rbac.authorization.k8s.io", names::AGENT_DISCOVERY_BINDING),
     ("clusterrolebindings.rbac.authorization.k8s.io", names::AGENT),
     ("clusterroles.rbac.authorization.k8s.io", names::AGENT),
     ("clusterroles.rbac.authorization.k8s.io", names::IMPERSONATION_ROLE),
@@ -26,10 +23,6 @@ pub fn commands() -> Vec<String> {
     let selector = format!("{}={}", names::MANAGED_BY_LABEL, names::MANAGER);
     vec![
         format!("kubectl delete clusterrolebindings,clusterroles,priorityclasses -l {selector}"),
-        format!(
-            "kubectl delete namespace {} {} --ignore-not-found",
-            names::IMPERSONATION_NAMESPACE,
-            names::NAMESPACE
-        ),
+        format!("kubectl delete namespace {} {} --ignore-not-found", names::IMPERSONATION_NAMESPACE, names::NAMESPACE),
     ]
 }

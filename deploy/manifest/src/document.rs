@@ -9,10 +9,7 @@ pub struct Object(Value);
 
 impl Object {
     pub(crate) fn new<K: k8s_openapi::Resource + Serialize>(object: &K) -> Self {
-        #[expect(
-            clippy::expect_used,
-            reason = "types of k8s-openapi have string keys only; nothing else can fail"
-        )]
+        #[expect(clippy::expect_used, reason = "types of k8s-openapi have string keys only; nothing else can fail")]
         Self(serde_json::to_value(object).expect("Kubernetes types serialize"))
     }
 

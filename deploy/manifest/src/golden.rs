@@ -6,8 +6,5 @@ pub(crate) fn check(path: &str, actual: &str) {
         return;
     }
     let expected = std::fs::read_to_string(path).unwrap_or_else(|error| panic!("{path}: {error}"));
-    assert!(
-        expected == actual,
-        "{path} differs from what the code makes; UPDATE_GOLDEN=1 rewrites it\n{actual}"
-    );
+    assert!(expected == actual, "{path} differs from what the code makes; UPDATE_GOLDEN=1 rewrites it\n{actual}");
 }

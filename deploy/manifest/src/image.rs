@@ -21,11 +21,7 @@ impl Image {
     #[must_use]
     pub fn behind(&self, registry: &Registry) -> Self {
         let prefix = format!("{}/", registry.0);
-        if self.0.starts_with(&prefix) {
-            self.clone()
-        } else {
-            Self(prefix + &self.0)
-        }
+        if self.0.starts_with(&prefix) { self.clone() } else { Self(prefix + &self.0) }
     }
 }
 
@@ -53,11 +49,7 @@ impl FromStr for Image {
             && is_repository(name)
             && tag.is_none_or(is_tag)
             && digest.is_none_or(|d| d.strip_prefix("sha256:").is_some_and(is_hex_digest));
-        if valid {
-            Ok(Self(text.into()))
-        } else {
-            Err(ParameterError::Image)
-        }
+        if valid { Ok(Self(text.into())) } else { Err(ParameterError::Image) }
     }
 }
 
@@ -94,9 +86,7 @@ fn is_component(part: &str) -> bool {
     let plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit();
     let edges = part.bytes().next().is_some_and(plain) && part.bytes().next_back().is_some_and(plain);
     let inner = part.bytes().all(|b| plain(b) || matches!(b, b'.' | b'_' | b'-'));
-    let runs = !["..", "___", "._", "_.", ".-", "-.", "_-", "-_"]
-        .iter()
-        .any(|run| part.contains(run));
+    let runs = !["..", "___", "._", "_.", ".-", "-.", "_-", "-_"].iter().any(|run| part.contains(run));
     edges && inner && runs
 }
 
@@ -118,14 +108,9 @@ mod tests {
     #[test]
     fn references() {
         let digest = format!("cattle/agent@sha256:{}", "a".repeat(64));
-        for good in [
-            "agent",
-            "cattle/agent:v0.1.0",
-            "localhost/a",
-            "10.0.0.1:5000/x/y:1",
-            "reg.example.com/a_b/c--d",
-            &digest,
-        ] {
+        for good in
+            ["agent", "cattle/agent:v0.1.0", "localhost/a", "10.0.0.1:5000/x/y:1", "reg.example.com/a_b/c--d", &digest]
+        {
             assert!(good.parse::<Image>().is_ok(), "{good}");
         }
         for bad in [
@@ -156,10 +141,7 @@ mod tests {
     fn a_registry_stands_in_front_once() {
         let registry: Registry = "reg.example.com:5000/mirror".parse().unwrap();
         let image: Image = "cattle/agent:v1".parse().unwrap();
-        assert_eq!(
-            image.behind(&registry).as_str(),
-            "reg.example.com:5000/mirror/cattle/agent:v1"
-        );
+        assert_eq!(image.behind(&registry).as_str(), "reg.example.com:5000/mirror/cattle/agent:v1");
         assert_eq!(image.behind(&registry).behind(&registry), image.behind(&registry));
         assert!(image.behind(&registry).as_str().parse::<Image>().is_ok());
         for bad in ["", "a b", "https://x", "a/", "a//b", "a:b", "../x"] {

@@ -77,10 +77,7 @@ fn namespace(name: &str) -> Namespace {
     for mode in ["enforce", "audit", "warn"] {
         labels.insert(format!("pod-security.kubernetes.io/{mode}"), "restricted".into());
     }
-    Namespace {
-        metadata,
-        ..Namespace::default()
-    }
+    Namespace { metadata, ..Namespace::default() }
 }
 
 fn account(name: &str) -> ServiceAccount {
@@ -92,16 +89,9 @@ fn account(name: &str) -> ServiceAccount {
 }
 
 pub(crate) fn cluster_metadata(name: &str) -> ObjectMeta {
-    ObjectMeta {
-        name: Some(name.into()),
-        labels: Some(labels()),
-        ..ObjectMeta::default()
-    }
+    ObjectMeta { name: Some(name.into()), labels: Some(labels()), ..ObjectMeta::default() }
 }
 
 pub(crate) fn metadata(namespace: &str, name: &str) -> ObjectMeta {
-    ObjectMeta {
-        namespace: Some(namespace.into()),
-        ..cluster_metadata(name)
-    }
+    ObjectMeta { namespace: Some(namespace.into()), ..cluster_metadata(name) }
 }

@@ -58,11 +58,7 @@ impl FromStr for ServerUrl {
         let authority = text.strip_prefix("https://").ok_or(ParameterError::ServerUrl)?;
         let authority = authority.strip_suffix('/').unwrap_or(authority);
         let valid = !authority.is_empty() && authority.len() <= 261 && is_authority(authority);
-        if valid {
-            Ok(Self(format!("https://{authority}")))
-        } else {
-            Err(ParameterError::ServerUrl)
-        }
+        if valid { Ok(Self(format!("https://{authority}"))) } else { Err(ParameterError::ServerUrl) }
     }
 }
 
@@ -83,11 +79,7 @@ impl FromStr for CaChecksum {
 
     fn from_str(text: &str) -> Result<Self, ParameterError> {
         let valid = text.len() == 64 && text.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b));
-        if valid {
-            Ok(Self(text.into()))
-        } else {
-            Err(ParameterError::CaChecksum)
-        }
+        if valid { Ok(Self(text.into())) } else { Err(ParameterError::CaChecksum) }
     }
 }
 
@@ -110,11 +102,7 @@ impl FromStr for Label {
         let inner = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
         let edges = !text.starts_with('-') && !text.ends_with('-');
         let valid = (1..=63).contains(&text.len()) && edges && text.bytes().all(inner);
-        if valid {
-            Ok(Self(text.into()))
-        } else {
-            Err(ParameterError::Label)
-        }
+        if valid { Ok(Self(text.into())) } else { Err(ParameterError::Label) }
     }
 }
 
@@ -133,11 +121,7 @@ impl FromStr for RegistrationToken {
 
     fn from_str(text: &str) -> Result<Self, ParameterError> {
         let valid = (32..=128).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_alphanumeric());
-        if valid {
-            Ok(Self(text.into()))
-        } else {
-            Err(ParameterError::RegistrationToken)
-        }
+        if valid { Ok(Self(text.into())) } else { Err(ParameterError::RegistrationToken) }
     }
 }
 
@@ -156,10 +140,7 @@ impl EnvVar {
     /// # Errors
     /// [`ParameterError::EnvName`], [`ParameterError::EnvValue`].
     pub fn new(name: &str, value: &str) -> Result<Self, ParameterError> {
-        let head = name
-            .bytes()
-            .next()
-            .is_some_and(|b| b.is_ascii_alphabetic() || b == b'_');
+        let head = name.bytes().next().is_some_and(|b| b.is_ascii_alphabetic() || b == b'_');
         let tail = name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
         let ours = name.len() >= 7 && name.as_bytes()[..7].eq_ignore_ascii_case(b"CATTLE_");
         if !head || !tail || ours || name.len() > 128 {
@@ -169,10 +150,7 @@ impl EnvVar {
         if value.len() > 4096 || value.chars().any(char::is_control) || value.contains("$(") {
             return Err(ParameterError::EnvValue);
         }
-        Ok(Self {
-            name: name.into(),
-            value: value.into(),
-        })
+        Ok(Self { name: name.into(), value: value.into() })
     }
 
     pub(crate) fn name(&self) -> &str {
@@ -187,9 +165,7 @@ impl EnvVar {
 // A value may carry a proxy's password.
 impl fmt::Debug for EnvVar {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("EnvVar")
-            .field("name", &self.name)
-            .finish_non_exhaustive()
+        f.debug_struct("EnvVar").field("name", &self.name).finish_non_exhaustive()
     }
 }
 
@@ -231,12 +207,7 @@ mod tests {
 
     #[test]
     fn server_urls() {
-        for good in [
-            "https://cattle.example.com",
-            "https://10.0.0.1:8443",
-            "https://[::1]:443",
-            "https://a/",
-        ] {
+        for good in ["https://cattle.example.com", "https://10.0.0.1:8443", "https://[::1]:443", "https://a/"] {
             let url: ServerUrl = good.parse().unwrap_or_else(|_| panic!("{good}"));
             assert_eq!(url.as_str(), good.trim_end_matches('/'));
         }

@@ -1,5 +1,7 @@
 //! The manifest as text: golden, and unchanged in shape by whatever stands in its parameters.
 
+#![allow(clippy::unwrap_used, reason = "a failed test is the point")]
+
 use cattle_manifest::{CaChecksum, EnvVar, Image, ImportManifest, Label, RegistrationToken, Registry, ServerUrl};
 use proptest::prelude::*;
 use serde_json::Value;
@@ -32,15 +34,8 @@ fn shape(documents: &[Value]) -> Vec<String> {
     let key = |document: &Value| {
         let metadata = &document["metadata"];
         let name = metadata["name"].as_str().unwrap();
-        let name = if name.starts_with("cattle-credentials-") {
-            "cattle-credentials-"
-        } else {
-            name
-        };
-        format!(
-            "{} {} {} {name}",
-            document["apiVersion"], document["kind"], metadata["namespace"]
-        )
+        let name = if name.starts_with("cattle-credentials-") { "cattle-credentials-" } else { name };
+        format!("{} {} {} {name}", document["apiVersion"], document["kind"], metadata["namespace"])
     };
     documents.iter().map(key).collect()
 }
@@ -59,22 +54,14 @@ fn golden() {
         if std::env::var_os("UPDATE_GOLDEN").is_some() {
             std::fs::write(&path, &actual).unwrap();
         }
-        assert_eq!(
-            std::fs::read_to_string(&path).unwrap(),
-            actual,
-            "{path}; UPDATE_GOLDEN=1 rewrites it"
-        );
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), actual, "{path}; UPDATE_GOLDEN=1 rewrites it");
     }
 }
 
 #[test]
 fn the_text_is_the_objects() {
     let manifest = input().build().unwrap();
-    let objects: Vec<Value> = manifest
-        .objects()
-        .iter()
-        .map(|object| object.as_json().clone())
-        .collect();
+    let objects: Vec<Value> = manifest.objects().iter().map(|object| object.as_json().clone()).collect();
     assert_eq!(parse(&manifest.to_yaml().unwrap()), objects);
 }
 
@@ -82,27 +69,14 @@ fn the_text_is_the_objects() {
 fn a_new_token_makes_a_new_secret_and_rolls_the_deployment() {
     let old = input();
     let mut new = input();
-    new.registration_token = TOKEN
-        .replace("bcd", "dcb")
-        .parse()
-        .unwrap_or_else(|_| panic!("a token"));
+    new.registration_token = TOKEN.replace("bcd", "dcb").parse().unwrap_or_else(|_| panic!("a token"));
     let secret = |input: &ImportManifest| {
         let manifest = input.build().unwrap();
-        manifest
-            .objects()
-            .iter()
-            .find(|object| object.kind() == "Secret")
-            .unwrap()
-            .name()
-            .to_owned()
+        manifest.objects().iter().find(|object| object.kind() == "Secret").unwrap().name().to_owned()
     };
     let template = |input: &ImportManifest| {
         let manifest = input.build().unwrap();
-        let deployment = manifest
-            .objects()
-            .iter()
-            .find(|object| object.kind() == "Deployment")
-            .unwrap();
+        let deployment = manifest.objects().iter().find(|object| object.kind() == "Deployment").unwrap();
         deployment.as_json()["spec"]["template"].clone()
     };
     assert_ne!(secret(&old), secret(&new));
@@ -114,13 +88,7 @@ fn every_object_is_labelled_ours_and_none_runs_as_the_server() {
     let manifest = input().build().unwrap();
     for object in manifest.objects() {
         let labels = &object.as_json()["metadata"]["labels"];
-        assert_eq!(
-            labels["app.kubernetes.io/managed-by"],
-            "cattle-server",
-            "{} {}",
-            object.kind(),
-            object.name()
-        );
+        assert_eq!(labels["app.kubernetes.io/managed-by"], "cattle-server", "{} {}", object.kind(), object.name());
         let pod = &object.as_json()["spec"]["template"]["spec"];
         if pod.is_object() {
             assert_eq!(pod["serviceAccountName"], "cattle-cluster-agent");

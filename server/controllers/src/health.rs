@@ -1,0 +1,100 @@
+//! Whether users reach a cluster's API server: a probe on their own path every 15 seconds, kept in memory.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use cattle_proto::id::ClusterId;
+use jiff::Timestamp;
+use parking_lot::RwLock;
+use tokio_util::sync::CancellationToken;
+
+use crate::clusters::{Bearer, ProbeError};
+use crate::context::Context;
+
+/// Between two probes.
+pub const PROBE_INTERVAL: Duration = Duration::from_secs(15);
+/// One probe takes at most so long.
+pub const PROBE_TIMEOUT: Duration = Duration::from_secs(5);
+/// After a failed probe the next one comes sooner, so that a cluster that is back is seen to be back.
+const PROBE_AGAIN: Duration = Duration::from_secs(3);
+
+/// The last probe of a cluster.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Health {
+    /// How it ended.
+    pub outcome: Result<(), ProbeError>,
+    /// When the outcome last changed between success and failure.
+    pub since: Timestamp,
+}
+
+/// The health of every cluster whose unit runs. Clones are the same.
+#[derive(Clone, Default)]
+pub struct HealthBook(Arc<RwLock<HashMap<ClusterId, Health>>>);
+
+impl HealthBook {
+    /// The last probe; `None` when there was none since the cluster connected.
+    #[must_use]
+    pub fn of(&self, cluster: &ClusterId) -> Option<Health> {
+        self.0.read().get(cluster).cloned()
+    }
+
+    pub(crate) fn forget(&self, cluster: &ClusterId) {
+        self.0.write().remove(cluster);
+    }
+
+    fn record(&self, cluster: &ClusterId, outcome: Result<(), ProbeError>, now: Timestamp) {
+        let mut book = self.0.write();
+        let before = book.get(cluster);
+        let same = before.filter(|health| health.outcome.is_ok() == outcome.is_ok());
+        let since = same.map_or(now, |health| health.since);
+        if same.is_none() {
+            match &outcome {
+                Ok(()) => tracing::info!("users reach the cluster's API server"),
+                Err(error) => tracing::warn!(%error, "users do not reach the cluster's API server"),
+            }
+        }
+        book.insert(cluster.clone(), Health { outcome, since });
+    }
+}
+
+/// The task of one unit. Cancel-safe.
+pub(crate) async fn watch(
+    context: &Context,
+    cluster: &ClusterId,
+    bearer: &Bearer,
+    book: &HealthBook,
+    stop: &CancellationToken,
+) {
+    loop {
+        let probe = async {
+            let late = || Err(ProbeError::Unreachable("no answer in time".to_owned()));
+            let answer = tokio::time::timeout(PROBE_TIMEOUT, context.clusters.probe(cluster, bearer)).await;
+            answer.unwrap_or_else(|_| late())
+        };
+        let outcome = tokio::select! { () = stop.cancelled() => return, outcome = probe => outcome };
+        let pause = if outcome.is_ok() { PROBE_INTERVAL } else { PROBE_AGAIN };
+        book.record(cluster, outcome, Timestamp::now());
+        tokio::select! { () = stop.cancelled() => return, () = tokio::time::sleep(pause) => {} }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn since_moves_when_the_outcome_turns() {
+        let (book, cluster): (_, ClusterId) = (HealthBook::default(), "c-abcde".parse().unwrap());
+        let at = |second| Timestamp::from_second(second).unwrap();
+        let fail = || Err(ProbeError::NotReady { status: 500 });
+        for (second, outcome, since) in
+            [(1, Ok(()), 1), (2, Ok(()), 1), (3, fail(), 3), (4, Err(ProbeError::Unauthorized), 3), (5, Ok(()), 5)]
+        {
+            book.record(&cluster, outcome.clone(), at(second));
+            assert_eq!(book.of(&cluster), Some(Health { outcome, since: at(since) }));
+        }
+        book.forget(&cluster);
+        assert_eq!(book.of(&cluster), None);
+    }
+}
