@@ -1,0 +1,120 @@
+//! JSON patch (RFC 6902) and JSON merge patch (RFC 7386) on one object, with bounds on what a small patch may cost.
+
+use json_patch::PatchOperation;
+use serde_json::Value;
+
+use crate::status::{Reason, StatusError};
+
+/// Most operations in one JSON patch; Kubernetes' limit.
+const OPERATIONS_MAX: usize = 10_000;
+/// Most bytes that the `copy` operations of one JSON patch may add: copies of copies double each time.
+const COPY_MAX: usize = 1024 * 1024;
+
+/// Applies a merge patch.
+pub(crate) fn merge(object: &mut Value, patch: &Value) -> Result<(), StatusError> {
+    if !patch.is_object() {
+        return Err(StatusError::bad_request("a merge patch of an object must be an object"));
+    }
+    json_patch::merge(object, patch);
+    Ok(())
+}
+
+/// Applies a JSON patch, all of it or nothing.
+///
+/// # Errors
+/// 400 when it is not a patch, 413 when it asks for too much, 422 when an operation does not fit the object.
+pub(crate) fn json(object: &mut Value, patch: Value) -> Result<(), StatusError> {
+    if patch.as_array().is_some_and(|operations| operations.len() > OPERATIONS_MAX) {
+        return Err(StatusError::new(
+            Reason::RequestEntityTooLarge,
+            format!("The allowed maximum operations in a JSON patch is {OPERATIONS_MAX}"),
+        ));
+    }
+    let operations: Vec<PatchOperation> = serde_json::from_value(patch)
+        .map_err(|_| StatusError::bad_request("the body is not a JSON patch (RFC 6902)"))?;
+    let (mut patched, mut copied) = (object.clone(), 0);
+    for operation in &operations {
+        if let PatchOperation::Copy(copy) = operation {
+            copied += patched.pointer(copy.from.as_str()).map_or(0, size);
+            if copied > COPY_MAX {
+                return Err(StatusError::too_large(COPY_MAX));
+            }
+        }
+        // The operation's own text stays out of the message: its value may be a secret.
+        json_patch::patch_unsafe(&mut patched, std::slice::from_ref(operation)).map_err(|_| {
+            StatusError::new(
+                Reason::Invalid,
+                format!(
+                    "the server rejected our request due to an error in our request: the operation on {:?} does not fit the object",
+                    operation.path().as_str()
+                ),
+            )
+        })?;
+    }
+    *object = patched;
+    Ok(())
+}
+
+/// Length of the JSON text, without making it.
+fn size(value: &Value) -> usize {
+    struct Count(usize);
+    impl std::io::Write for Count {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0 += bytes.len();
+            Ok(bytes.len())
+        }
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+    let mut count = Count(0);
+    serde_json::to_writer(&mut count, value).map_or(usize::MAX, |()| count.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn merge_patches_follow_rfc_7386() {
+        let mut object = json!({"a": {"b": 1, "c": 2}, "l": [1, 2]});
+        merge(&mut object, &json!({"a": {"b": null, "d": 3}, "l": [3]})).unwrap();
+        assert_eq!(object, json!({"a": {"c": 2, "d": 3}, "l": [3]}));
+        assert_eq!(merge(&mut object, &json!([])).unwrap_err().code(), 400);
+    }
+
+    #[test]
+    fn json_patches_are_all_or_nothing() {
+        let mut object = json!({"a": 1, "l": [1]});
+        let patch = json!([{"op": "replace", "path": "/a", "value": 2}, {"op": "add", "path": "/l/-", "value": 2}]);
+        json(&mut object, patch).unwrap();
+        assert_eq!(object, json!({"a": 2, "l": [1, 2]}));
+        let before = object.clone();
+        for (patch, code) in [
+            (json!({}), 400),
+            (json!([{"op": "fly", "path": "/a"}]), 400),
+            (json!([{"op": "replace", "path": "/a", "value": 3}, {"op": "test", "path": "/a", "value": 9}]), 422),
+            (json!([{"op": "remove", "path": "/missing"}]), 422),
+            (Value::Array(vec![json!({"op": "test", "path": "/a", "value": 2}); OPERATIONS_MAX + 1]), 413),
+        ] {
+            assert_eq!(json(&mut object, patch).unwrap_err().code(), code);
+            assert_eq!(object, before);
+        }
+    }
+
+    #[test]
+    fn copies_of_copies_are_bounded() {
+        let mut object = json!({"a": "x".repeat(1000)});
+        let bomb: Vec<Value> = (0..40).map(|at| json!({"op": "copy", "from": "", "path": format!("/k{at}")})).collect();
+        assert_eq!(json(&mut object, Value::Array(bomb)).unwrap_err().code(), 413);
+    }
+
+    #[test]
+    fn errors_do_not_repeat_values() {
+        let mut object = json!({});
+        let error = json(&mut object, json!([{"op": "replace", "path": "/password", "value": "hunter2"}])).unwrap_err();
+        assert!(!error.to_string().contains("hunter2"));
+    }
+}
