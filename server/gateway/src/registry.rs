@@ -1,0 +1,319 @@
+//! Who is connected: cluster by cluster, the sessions of all its agents.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use cattle_proto::control::Heartbeat;
+use cattle_proto::handshake::{AgentKind, RejectCode};
+use cattle_proto::id::{ClusterId, InstanceId, SessionId, Software};
+use cattle_tunnel::Session;
+use parking_lot::Mutex;
+use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
+
+use crate::authority::AgentIdentity;
+use crate::route::{self, Candidate};
+
+/// Most clusters that are remembered without a session. Who knocks under invented names must not fill the memory.
+const REMEMBERED: usize = 10_000;
+
+/// Commands to one session's control stream that may wait.
+const COMMANDS: usize = 4;
+
+/// The sessions of all clusters.
+#[derive(Debug)]
+pub struct Registry {
+    clusters: Mutex<HashMap<ClusterId, Entry>>,
+    generations: AtomicU64,
+    changes: watch::Sender<u64>,
+}
+
+#[derive(Debug, Default)]
+struct Entry {
+    members: Vec<Arc<Member>>,
+    /// Sessions that take no new streams and let the old ones end.
+    retired: Vec<Arc<Member>>,
+    /// When the first of the present sessions, or the last of the former ones, came or went.
+    since: Option<u64>,
+    last_reject: Option<LastReject>,
+}
+
+impl Entry {
+    /// Takes `member` out of those that carry streams; whether it was one of them.
+    fn leave(&mut self, member: &Arc<Member>) -> bool {
+        let before = self.members.len();
+        self.members.retain(|other| !Arc::ptr_eq(other, member));
+        if before > 0 && self.members.is_empty() {
+            self.since = Some(unix_now());
+        }
+        before != self.members.len()
+    }
+}
+
+/// Whether a cluster is connected: the server's own evidence.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Link {
+    /// At least one session is there.
+    Connected {
+        /// Since when there has been one without a gap; seconds since 1970-01-01 UTC.
+        since: u64,
+        /// How many there are.
+        sessions: usize,
+    },
+    /// None is.
+    Disconnected {
+        /// When the last one ended; `None` when there was none since the server started.
+        since: Option<u64>,
+        /// The last refusal of an agent of this cluster after that.
+        last_reject: Option<LastReject>,
+    },
+}
+
+/// A refusal of an agent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LastReject {
+    /// The reason.
+    pub code: RejectCode,
+    /// When; seconds since 1970-01-01 UTC.
+    pub at: u64,
+}
+
+/// What is known about one session, to be shown.
+#[derive(Clone, Debug)]
+pub struct Member {
+    /// The session, to open streams in.
+    pub session: Session,
+    /// Who is at its other end.
+    pub identity: AgentIdentity,
+    /// The agent's process.
+    pub instance: InstanceId,
+    /// The agent's software, for people.
+    pub software: Software,
+    /// When it was connected; seconds since 1970-01-01 UTC.
+    pub since: u64,
+    generation: u64,
+    state: Arc<State>,
+    commands: mpsc::Sender<Command>,
+}
+
+#[derive(Debug)]
+struct State {
+    healthy: AtomicBool,
+    heartbeat: Mutex<Option<(Heartbeat, u64)>>,
+    superseded: CancellationToken,
+}
+
+/// What the server wants of one agent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Command {
+    RequestCredential,
+}
+
+impl Member {
+    /// The session's id.
+    #[must_use]
+    pub fn id(&self) -> SessionId {
+        self.session.handle().id()
+    }
+
+    /// The last heartbeat and when it came; seconds since 1970-01-01 UTC.
+    #[must_use]
+    pub fn heartbeat(&self) -> Option<(Heartbeat, u64)> {
+        *self.state.heartbeat.lock()
+    }
+
+    /// Whether the last probe through this session passed, or none has been made yet.
+    #[must_use]
+    pub fn is_healthy(&self) -> bool {
+        self.state.healthy.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn heard(&self, heartbeat: Heartbeat) {
+        *self.state.heartbeat.lock() = Some((heartbeat, unix_now()));
+    }
+
+    pub(crate) async fn superseded(&self) {
+        self.state.superseded.cancelled().await;
+    }
+
+    fn candidate(&self) -> Candidate {
+        let handle = self.session.handle();
+        Candidate {
+            kind: self.identity.kind,
+            healthy: self.is_healthy(),
+            leaving: handle.is_draining() || handle.close_reason().is_some(),
+            streams: handle.streams(),
+            generation: self.generation,
+        }
+    }
+}
+
+/// A session's place in the registry; dropped with the session.
+#[derive(Debug)]
+pub(crate) struct Place {
+    registry: Arc<Registry>,
+    pub(crate) member: Arc<Member>,
+}
+
+impl Place {
+    /// The session carries no new streams from here on, and counts as gone.
+    pub(crate) fn retire(&self) {
+        self.member.session.handle().refuse_streams();
+        self.registry.retire(&self.member);
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.registry.remove(&self.member);
+    }
+}
+
+impl Registry {
+    pub(crate) fn new() -> Arc<Self> {
+        Arc::new(Self { clusters: Mutex::default(), generations: AtomicU64::new(0), changes: watch::Sender::new(0) })
+    }
+
+    /// Whether the cluster is connected.
+    #[must_use]
+    pub fn link(&self, cluster: &ClusterId) -> Link {
+        match self.clusters.lock().get(cluster) {
+            Some(entry) if !entry.members.is_empty() => {
+                Link::Connected { since: entry.since.unwrap_or_default(), sessions: entry.members.len() }
+            }
+            Some(entry) => Link::Disconnected { since: entry.since, last_reject: entry.last_reject },
+            None => Link::Disconnected { since: None, last_reject: None },
+        }
+    }
+
+    /// The cluster's sessions, best route first; those that take no streams are left out.
+    #[must_use]
+    pub fn routes(&self, cluster: &ClusterId) -> Vec<Arc<Member>> {
+        let members = self.members(cluster);
+        let candidates: Vec<Candidate> = members.iter().map(|member| member.candidate()).collect();
+        route::order(&candidates).into_iter().map(|at| Arc::clone(&members[at])).collect()
+    }
+
+    /// All of the cluster's sessions.
+    #[must_use]
+    pub fn members(&self, cluster: &ClusterId) -> Vec<Arc<Member>> {
+        self.clusters.lock().get(cluster).map(|entry| entry.members.clone()).unwrap_or_default()
+    }
+
+    /// The clusters that are connected.
+    #[must_use]
+    pub fn connected(&self) -> Vec<ClusterId> {
+        let clusters = self.clusters.lock();
+        clusters.iter().filter(|(_, entry)| !entry.members.is_empty()).map(|(id, _)| id.clone()).collect()
+    }
+
+    /// Counts up whenever a link or a last refusal changes; read the registry again then.
+    #[must_use]
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.changes.subscribe()
+    }
+
+    /// Takes in the result of a probe through one session.
+    pub fn probed(&self, cluster: &ClusterId, session: SessionId, healthy: bool) {
+        for member in self.members(cluster) {
+            if member.id() == session && member.state.healthy.swap(healthy, Ordering::Relaxed) != healthy {
+                self.changed();
+            }
+        }
+    }
+
+    /// Ends all sessions of a cluster at once and forgets it: it was deleted.
+    pub fn forget(&self, cluster: &ClusterId) {
+        let entry = self.clusters.lock().remove(cluster);
+        for member in entry.into_iter().flat_map(|entry| entry.members.into_iter().chain(entry.retired)) {
+            member.session.handle().close();
+        }
+        self.changed();
+    }
+
+    pub(crate) fn request_credential(&self, cluster: &ClusterId) -> bool {
+        let mut routes = self.routes(cluster).into_iter().filter(|m| m.identity.kind == AgentKind::ClusterAgent);
+        routes.any(|member| member.commands.try_send(Command::RequestCredential).is_ok())
+    }
+
+    pub(crate) fn rejected(&self, cluster: &ClusterId, code: RejectCode) {
+        let mut clusters = self.clusters.lock();
+        // A code about the cluster's absence says that there is no record to show it on.
+        let known = clusters.contains_key(cluster);
+        if !known && (code == RejectCode::ClusterUnknown || clusters.len() >= REMEMBERED) {
+            return;
+        }
+        clusters.entry(cluster.clone()).or_default().last_reject = Some(LastReject { code, at: unix_now() });
+        drop(clusters);
+        self.changed();
+    }
+
+    /// Enters a session. An older one of the same process is superseded: it has a moment to finish its streams.
+    pub(crate) fn insert(
+        self: &Arc<Self>,
+        session: Session,
+        identity: AgentIdentity,
+        instance: InstanceId,
+        software: Software,
+    ) -> (Place, mpsc::Receiver<Command>) {
+        let (commands, receiver) = mpsc::channel(COMMANDS);
+        let state =
+            State { healthy: AtomicBool::new(true), heartbeat: Mutex::new(None), superseded: CancellationToken::new() };
+        let member = Arc::new(Member {
+            session,
+            identity,
+            instance,
+            software,
+            since: unix_now(),
+            generation: self.generations.fetch_add(1, Ordering::Relaxed),
+            state: Arc::new(state),
+            commands,
+        });
+        let mut clusters = self.clusters.lock();
+        let entry = clusters.entry(member.identity.cluster.clone()).or_default();
+        if entry.members.is_empty() {
+            entry.since = Some(member.since);
+            entry.last_reject = None;
+        }
+        let (older, mut others): (Vec<_>, Vec<_>) =
+            entry.members.drain(..).partition(|other| other.instance == instance);
+        for older in &older {
+            older.session.handle().refuse_streams();
+            older.state.superseded.cancel();
+        }
+        others.push(Arc::clone(&member));
+        entry.members = others;
+        entry.retired.extend(older);
+        drop(clusters);
+        self.changed();
+        (Place { registry: Arc::clone(self), member }, receiver)
+    }
+
+    fn retire(&self, member: &Arc<Member>) {
+        if let Some(entry) = self.clusters.lock().get_mut(&member.identity.cluster)
+            && entry.leave(member)
+        {
+            entry.retired.push(Arc::clone(member));
+        }
+        self.changed();
+    }
+
+    fn remove(&self, member: &Arc<Member>) {
+        if let Some(entry) = self.clusters.lock().get_mut(&member.identity.cluster) {
+            entry.leave(member);
+            entry.retired.retain(|other| !Arc::ptr_eq(other, member));
+        }
+        self.changed();
+    }
+
+    fn changed(&self) {
+        self.changes.send_modify(|count| *count = count.wrapping_add(1));
+    }
+}
+
+/// Seconds since 1970-01-01 UTC.
+pub(crate) fn unix_now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
+}

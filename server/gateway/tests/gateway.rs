@@ -1,0 +1,451 @@
+//! The gateway with agents that connect over real sockets.
+#![expect(clippy::unwrap_used, reason = "what fails in a helper fails the test")]
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use cattle_gateway::{
+    AgentAuthority, AgentIdentity, DialError, Gateway, GatewayConfig, Link, Registration, RegistrationPermit,
+    SessionEvents,
+};
+use cattle_proto::control::{AgentMessage, CredentialFailure, Facts, Heartbeat, ServerCredential, ServerMessage};
+use cattle_proto::handshake::{AgentKind, ClusterClaim, Credential, Hello, Phase, RejectCode};
+use cattle_proto::id::{ClusterId, InstanceId};
+use cattle_proto::secret::Secret;
+use cattle_proto::stream::RefusedCode;
+use cattle_proto::version::{ProtocolVersion, VersionRange};
+use cattle_tunnel::{AgentEnd, CloseReason, HandshakeError, SessionConfig, UpgradeError, WebSocket, connect};
+use futures_util::future::BoxFuture;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use parking_lot::Mutex;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinSet;
+
+const TIME: Duration = Duration::from_secs(20);
+
+/// Believes tokens `agent <pod> <seconds to live>`, and registers `c-new00` with `registration-token`.
+#[derive(Default)]
+struct Authority {
+    registered: Mutex<Vec<String>>,
+}
+
+impl AgentAuthority for Authority {
+    fn authenticate<'a>(
+        &'a self,
+        cluster: &'a ClusterId,
+        token: &'a Secret,
+    ) -> BoxFuture<'a, Result<AgentIdentity, RejectCode>> {
+        Box::pin(async move {
+            if cluster.as_str() == "c-slow0" {
+                std::future::pending::<()>().await;
+            }
+            let mut parts = token.expose().split('/');
+            let (Some("agent"), Some(pod), Some(lives)) = (parts.next(), parts.next(), parts.next()) else {
+                return Err(RejectCode::Unauthenticated);
+            };
+            let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
+            Ok(AgentIdentity {
+                cluster: cluster.clone(),
+                kind: AgentKind::ClusterAgent,
+                pod: pod.parse().unwrap(),
+                node: None,
+                expires_at: now.checked_add_signed(lives.parse().unwrap()).unwrap(),
+            })
+        })
+    }
+
+    fn begin_registration<'a>(
+        &'a self,
+        cluster: &'a ClusterId,
+        registration_token: &'a Secret,
+    ) -> BoxFuture<'a, Result<RegistrationPermit, RejectCode>> {
+        let known = *registration_token == Secret::new("registration-token".to_owned());
+        let permit = RegistrationPermit { cluster: cluster.clone(), token_name: "default".to_owned() };
+        Box::pin(async move { if known { Ok(permit) } else { Err(RejectCode::RegistrationTokenUnknown) } })
+    }
+
+    fn complete_registration(&self, registration: Registration) -> BoxFuture<'_, Result<(), RejectCode>> {
+        Box::pin(async move {
+            let Ok(mut stream) = registration.dialer.dial().await else {
+                return Err(RejectCode::ApiServerUnreachable);
+            };
+            let mut uid = [0; 36];
+            stream.read_exact(&mut uid).await.map_err(|_| RejectCode::ApiServerUnreachable)?;
+            if uid != registration.claim.kube_system_uid.as_str().as_bytes() {
+                return Err(RejectCode::ClaimMismatch);
+            }
+            self.registered.lock().push(registration.credential.token.expose().to_owned());
+            Ok(())
+        })
+    }
+}
+
+#[derive(Default)]
+struct Events(Mutex<Vec<String>>);
+
+impl SessionEvents for Events {
+    fn server_credential<'a>(&'a self, cluster: &'a ClusterId, credential: ServerCredential) -> BoxFuture<'a, ()> {
+        self.0.lock().push(format!("{cluster} credential {}", credential.expires_at));
+        Box::pin(async {})
+    }
+
+    fn server_credential_failed<'a>(&'a self, cluster: &'a ClusterId, failure: CredentialFailure) -> BoxFuture<'a, ()> {
+        self.0.lock().push(format!("{cluster} {}", failure.code.name()));
+        Box::pin(async {})
+    }
+
+    fn facts<'a>(&'a self, identity: &'a AgentIdentity, facts: Facts) -> BoxFuture<'a, ()> {
+        self.0.lock().push(format!("{} {}", identity.pod, facts.as_str()));
+        Box::pin(async {})
+    }
+}
+
+struct Rig {
+    gateway: Gateway,
+    authority: Arc<Authority>,
+    events: Arc<Events>,
+    address: SocketAddr,
+    tasks: JoinSet<()>,
+}
+
+impl Rig {
+    async fn new() -> Self {
+        Self::with(GatewayConfig::default()).await
+    }
+
+    async fn with(config: GatewayConfig) -> Self {
+        let (authority, events) = (Arc::new(Authority::default()), Arc::new(Events::default()));
+        let gateway = Gateway::new(config, authority.clone(), events.clone());
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let mut tasks = JoinSet::new();
+        tasks.spawn(serve(listener, gateway.clone()));
+        Self { gateway, authority, events, address, tasks }
+    }
+
+    async fn agent(&self, hello: &Hello) -> Result<AgentEnd<TcpStream>, HandshakeError> {
+        let socket = self.socket().await.unwrap();
+        connect(socket, hello, SessionConfig::default()).await
+    }
+
+    async fn socket(&self) -> Result<WebSocket<TcpStream>, UpgradeError> {
+        let tcp = TcpStream::connect(self.address).await.unwrap();
+        WebSocket::upgrade(tcp, &format!("ws://{}/v3/connect", self.address)).await
+    }
+
+    /// An agent that echoes every stream, connected and in the registry.
+    async fn echo(&mut self, hello: &Hello) -> Echo {
+        let mut end = self.agent(hello).await.unwrap();
+        assert_eq!(end.welcome.phase, Phase::Serving);
+        self.tasks.spawn(async move { let _ = end.driver.run().await; });
+        end.control.send(&heartbeat(0)).await.unwrap();
+        let mut incoming = end.incoming;
+        self.tasks.spawn(async move {
+            let mut streams = JoinSet::new();
+            while let Some(pending) = incoming.accept().await {
+                streams.spawn(async move {
+                    let (mut reader, mut writer) = tokio::io::split(pending.accept().await.unwrap());
+                    let _ = tokio::io::copy(&mut reader, &mut writer).await;
+                    let _ = writer.shutdown().await;
+                });
+            }
+        });
+        let id = end.session.id();
+        self.until(|rig| rig.gateway.registry().members(hello.credential.cluster()).iter().any(|m| m.id() == id)).await;
+        Echo { session: end.session, control: end.control }
+    }
+
+    /// Waits for a condition that changes with the registry.
+    async fn until(&self, condition: impl Fn(&Self) -> bool) {
+        let mut changes = self.gateway.registry().changes();
+        let waiting = async {
+            while !condition(self) {
+                changes.changed().await.unwrap();
+            }
+        };
+        tokio::time::timeout(TIME, waiting).await.expect("the registry does not come to that");
+    }
+
+    /// Waits for a condition that nobody announces.
+    async fn eventually(&self, what: &str, condition: impl Fn(&Self) -> bool) {
+        let waiting = async {
+            while !condition(self) {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::time::timeout(TIME, waiting).await.unwrap_or_else(|_| panic!("{what}"));
+    }
+}
+
+struct Echo {
+    session: cattle_tunnel::SessionHandle,
+    control: cattle_tunnel::AgentControl,
+}
+
+async fn serve(listener: TcpListener, gateway: Gateway) {
+    let mut connections = JoinSet::new();
+    loop {
+        let (tcp, peer) = listener.accept().await.unwrap();
+        let gateway = gateway.clone();
+        connections.spawn(async move {
+            let service = service_fn(|request| {
+                let response = gateway.upgrade(request, Some(peer));
+                async move { Ok::<_, std::convert::Infallible>(response) }
+            });
+            let connection = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(tcp), service);
+            let _ = connection.with_upgrades().await;
+        });
+    }
+}
+
+fn heartbeat(sequence: u64) -> AgentMessage {
+    AgentMessage::Heartbeat(Heartbeat { sequence, streams: 0 })
+}
+
+fn cluster(id: &str) -> ClusterId {
+    id.parse().unwrap()
+}
+
+fn hello(id: &str, instance: u8, token: &str) -> Hello {
+    let credential = Credential::ServiceAccount { cluster: cluster(id), token: Secret::new(token.to_owned()) };
+    Hello { credential, instance: InstanceId::new([instance; 16]), ..cattle_tunnel::testing::hello() }
+}
+
+fn registration(token: &str) -> Hello {
+    let credential = Credential::Registration {
+        cluster: cluster("c-new00"),
+        registration_token: Secret::new(token.to_owned()),
+        claim: ClusterClaim {
+            kube_system_uid: "8c6a9f0e-57a7-4a2e-9b3e-1d2c3b4a5f60".parse().unwrap(),
+            ca_pem: "-----BEGIN CERTIFICATE-----\n".parse().unwrap(),
+            server_name: "kubernetes.default.svc".parse().unwrap(),
+        },
+        token: Secret::new("agent/pod-1/3600".to_owned()),
+    };
+    Hello { credential, ..hello("c-new00", 1, "unused") }
+}
+
+async fn echoes(rig: &Rig, id: &str) {
+    let mut dialed = tokio::time::timeout(TIME, rig.gateway.dial(&cluster(id))).await.unwrap().unwrap();
+    dialed.stream.write_all(b"hello").await.unwrap();
+    dialed.stream.shutdown().await.unwrap();
+    let mut back = Vec::new();
+    dialed.stream.read_to_end(&mut back).await.unwrap();
+    assert_eq!(back, b"hello");
+}
+
+#[tokio::test]
+async fn an_agent_connects_and_streams_reach_it() {
+    let mut rig = Rig::new().await;
+    let id = cluster("c-abcde");
+    assert_eq!(rig.gateway.registry().link(&id), Link::Disconnected { since: None, last_reject: None });
+    assert_eq!(rig.gateway.dial(&id).await.unwrap_err(), DialError::NotConnected { since: None });
+    let mut agent = rig.echo(&hello("c-abcde", 1, "agent/pod-1/3600")).await;
+    assert!(matches!(rig.gateway.registry().link(&id), Link::Connected { sessions: 1, .. }));
+    echoes(&rig, "c-abcde").await;
+    assert_eq!(rig.gateway.dial(&cluster("c-other")).await.unwrap_err(), DialError::NotConnected { since: None });
+
+    agent.control.send(&heartbeat(7)).await.unwrap();
+    agent.control.send(&AgentMessage::Facts(Facts::try_from("{}".to_owned()).unwrap())).await.unwrap();
+    assert!(rig.gateway.request_credential(&id));
+    assert_eq!(agent.control.recv().await.unwrap(), Some(ServerMessage::CredentialRequest));
+    let credential = ServerCredential { token: Secret::new("t".to_owned()), expires_at: 42 };
+    agent.control.send(&AgentMessage::ServerCredential(credential)).await.unwrap();
+    rig.eventually("events arrive", |rig| *rig.events.0.lock() == ["pod-1 {}", "c-abcde credential 42"]).await;
+    let member = rig.gateway.registry().members(&id).remove(0);
+    assert_eq!(member.heartbeat().unwrap().0.sequence, 7);
+
+    agent.session.close();
+    rig.until(|rig| matches!(rig.gateway.registry().link(&id), Link::Disconnected { since: Some(_), .. })).await;
+    assert!(matches!(rig.gateway.dial(&id).await.unwrap_err(), DialError::NotConnected { since: Some(_) }));
+}
+
+#[tokio::test]
+async fn refusals_have_their_codes_and_are_remembered() {
+    let rig = Rig::new().await;
+    let newer = ProtocolVersion::try_from(9).unwrap();
+    let versions = VersionRange::new(newer, newer).unwrap();
+    let cases = [
+        (hello("c-abcde", 1, "nonsense"), RejectCode::Unauthenticated),
+        (Hello { versions, ..hello("c-abcde", 1, "agent/pod-1/3600") }, RejectCode::VersionUnsupported),
+        (Hello { kind: AgentKind::NodeAgent, ..hello("c-abcde", 1, "agent/pod-1/3600") }, RejectCode::WrongKind),
+        (registration("guess"), RejectCode::RegistrationTokenUnknown),
+        (Hello { kind: AgentKind::NodeAgent, ..registration("registration-token") }, RejectCode::WrongKind),
+    ];
+    for (hello, code) in cases {
+        let refused = rig.agent(&hello).await.map(drop).unwrap_err();
+        assert!(matches!(refused, HandshakeError::Rejected(reject) if reject.code == code), "{code:?}: {refused:?}");
+        let link = rig.gateway.registry().link(hello.credential.cluster());
+        assert!(matches!(link, Link::Disconnected { last_reject: Some(last), .. } if last.code == code), "{link:?}");
+    }
+}
+
+#[tokio::test]
+async fn too_many_half_open_peers_are_turned_away_and_make_room_again() {
+    let rig = Rig::with(GatewayConfig { half_open: 1, ..GatewayConfig::default() }).await;
+    let silent = rig.socket().await.unwrap();
+    let refused = rig.socket().await.map(drop).unwrap_err();
+    assert!(matches!(refused, UpgradeError::Status { status: 503, retry_after: Some(5) }), "{refused:?}");
+    drop(silent);
+    let retry = async {
+        while rig.socket().await.is_err() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(TIME, retry).await.expect("the place is not given back");
+}
+
+#[tokio::test]
+async fn a_registration_binds_through_its_own_session_and_carries_nothing_else() {
+    let rig = Rig::new().await;
+    for (answer, outcome) in [
+        ("8c6a9f0e-57a7-4a2e-9b3e-1d2c3b4a5f60", ServerMessage::Registered),
+        ("00000000-57a7-4a2e-9b3e-1d2c3b4a5f60", ServerMessage::RegistrationFailed { code: RejectCode::ClaimMismatch }),
+    ] {
+        let mut end = rig.agent(&registration("registration-token")).await.unwrap();
+        assert_eq!(end.welcome.phase, Phase::Registration);
+        let session = end.session.clone();
+        let agent = async {
+            end.control.send(&heartbeat(0)).await.unwrap();
+            let credential = ServerCredential { token: Secret::new(answer.to_owned()), expires_at: 42 };
+            end.control.send(&AgentMessage::ServerCredential(credential)).await.unwrap();
+            let mut stream = end.incoming.accept().await.unwrap().accept().await.unwrap();
+            assert!(rig.gateway.dial(&cluster("c-new00")).await.is_err(), "users must not reach it yet");
+            stream.write_all(answer.as_bytes()).await.unwrap();
+            stream.shutdown().await.unwrap();
+            assert_eq!(end.control.recv().await.unwrap(), Some(outcome));
+            if outcome == ServerMessage::Registered {
+                let goaway = end.control.recv().await.unwrap();
+                assert!(matches!(goaway, Some(ServerMessage::GoAway(goaway)) if goaway.reconnect_in().is_zero()));
+            }
+            session.close();
+        };
+        let (_, ()) = tokio::join!(Box::pin(end.driver.run()), Box::pin(agent));
+    }
+    assert_eq!(*rig.authority.registered.lock(), ["8c6a9f0e-57a7-4a2e-9b3e-1d2c3b4a5f60"]);
+}
+
+#[tokio::test]
+async fn a_refusing_route_is_followed_by_the_next() {
+    let mut rig = Rig::new().await;
+    rig.echo(&hello("c-abcde", 1, "agent/pod-1/3600")).await;
+    let mut sick = rig.agent(&hello("c-abcde", 2, "agent/pod-2/3600")).await.unwrap();
+    sick.control.send(&heartbeat(0)).await.unwrap_or_else(|error| panic!("{error}"));
+    let mut incoming = sick.incoming;
+    rig.tasks.spawn(async move { let _ = sick.driver.run().await; });
+    rig.tasks.spawn(async move {
+        while let Some(pending) = incoming.accept().await {
+            pending.refuse(RefusedCode::ConnectionRefused).await;
+        }
+    });
+    rig.until(|rig| matches!(rig.gateway.registry().link(&cluster("c-abcde")), Link::Connected { sessions: 2, .. }))
+        .await;
+    for _ in 0..4 {
+        echoes(&rig, "c-abcde").await;
+    }
+}
+
+#[tokio::test]
+async fn the_newest_session_of_a_process_wins_and_the_old_one_drains() {
+    let mut rig = Rig::new().await;
+    let old = rig.echo(&hello("c-abcde", 1, "agent/pod-1/3600")).await;
+    let mut running = rig.gateway.dial(&cluster("c-abcde")).await.unwrap();
+    let new = rig.echo(&hello("c-abcde", 1, "agent/pod-1/3600")).await;
+    rig.until(|rig| {
+        let routes = rig.gateway.registry().routes(&cluster("c-abcde"));
+        routes.len() == 1 && routes[0].id() == new.session.id()
+    })
+    .await;
+    echoes(&rig, "c-abcde").await;
+    running.stream.write_all(b"still here").await.unwrap();
+    running.stream.read_exact(&mut [0; 10]).await.unwrap();
+    drop(running);
+    let closed = tokio::time::timeout(TIME, old.session.closed()).await.expect("the old session does not end");
+    assert_eq!(closed, CloseReason::PeerClosed);
+    assert_eq!(new.session.close_reason(), None);
+}
+
+#[tokio::test]
+async fn a_proof_that_ends_ends_the_session_and_a_new_one_keeps_it() {
+    let mut rig = Rig::new().await;
+    // The leeway is a minute: this proof is over in about two seconds.
+    let mut kept = rig.echo(&hello("c-abcde", 1, "agent/pod-1/-58")).await;
+    let lost = rig.echo(&hello("c-other", 2, "agent/pod-2/-58")).await;
+    kept.control.send(&AgentMessage::Proof { token: Secret::new("agent/pod-1/3600".to_owned()) }).await.unwrap();
+    tokio::time::timeout(TIME, lost.session.closed()).await.expect("the proof is over");
+    rig.until(|rig| {
+        let link = rig.gateway.registry().link(&cluster("c-other"));
+        matches!(link, Link::Disconnected { last_reject: Some(last), .. } if last.code == RejectCode::TokenExpired)
+    })
+    .await;
+    assert_eq!(kept.session.close_reason(), None);
+    echoes(&rig, "c-abcde").await;
+    // Another pod's token is no proof of this one's.
+    kept.control.send(&AgentMessage::Proof { token: Secret::new("agent/pod-9/3600".to_owned()) }).await.unwrap();
+    tokio::time::timeout(TIME, kept.session.closed()).await.expect("a foreign proof ends the session");
+}
+
+#[tokio::test]
+async fn a_leaving_agent_gets_no_new_streams_and_keeps_the_old() {
+    let mut rig = Rig::new().await;
+    let mut agent = rig.echo(&hello("c-abcde", 1, "agent/pod-1/3600")).await;
+    let mut running = rig.gateway.dial(&cluster("c-abcde")).await.unwrap();
+    agent.control.send(&AgentMessage::Leaving).await.unwrap();
+    rig.until(|rig| matches!(rig.gateway.registry().link(&cluster("c-abcde")), Link::Disconnected { .. })).await;
+    assert!(rig.gateway.dial(&cluster("c-abcde")).await.is_err());
+    running.stream.write_all(b"x").await.unwrap();
+    running.stream.read_exact(&mut [0; 1]).await.unwrap();
+    drop(running);
+    tokio::time::timeout(TIME, agent.session.closed()).await.expect("the session ends with its last stream");
+}
+
+#[tokio::test]
+async fn a_stop_says_goodbye_lets_streams_end_and_joins_everything() {
+    let mut rig = Rig::new().await;
+    let mut agent = rig.echo(&hello("c-abcde", 1, "agent/pod-1/3600")).await;
+    let mut running = rig.gateway.dial(&cluster("c-abcde")).await.unwrap();
+    let gateway = rig.gateway.clone();
+    let stop = gateway.shutdown(Duration::from_secs(60));
+    let use_it = async {
+        let goaway = agent.control.recv().await.unwrap();
+        assert!(matches!(goaway, Some(ServerMessage::GoAway(goaway)) if goaway.try_for() == Duration::from_secs(60)));
+        assert!(rig.gateway.dial(&cluster("c-abcde")).await.is_err());
+        assert!(matches!(rig.socket().await.map(drop), Err(UpgradeError::Status { status: 503, .. })));
+        running.stream.write_all(b"x").await.unwrap();
+        running.stream.read_exact(&mut [0; 1]).await.unwrap();
+        drop(running);
+    };
+    tokio::time::timeout(TIME, async { tokio::join!(stop, use_it) }).await.expect("the gateway does not stop");
+}
+
+#[tokio::test]
+async fn a_deleted_cluster_is_cut_at_once() {
+    let mut rig = Rig::new().await;
+    let agent = rig.echo(&hello("c-abcde", 1, "agent/pod-1/3600")).await;
+    let mut running = rig.gateway.dial(&cluster("c-abcde")).await.unwrap();
+    rig.gateway.registry().forget(&cluster("c-abcde"));
+    tokio::time::timeout(TIME, agent.session.closed()).await.expect("the session is not cut");
+    assert!(running.stream.read(&mut [0; 1]).await.is_err());
+}
+
+/// A peer that sends each byte of its handshake alone, and one whose authority never answers.
+#[tokio::test(start_paused = true)]
+async fn slow_peers_cost_their_ten_seconds_and_nothing_else() {
+    let authority = Arc::new(Authority::default());
+    let gateway = Gateway::new(GatewayConfig::default(), authority, Arc::new(Events::default()));
+    let (near, far, _) = cattle_tunnel::testing::wire(64 * 1024, Duration::ZERO);
+    let hello = hello("c-slow0", 1, "agent/pod-1/3600");
+    let agent = async { connect(WebSocket::client(far).await, &hello, SessionConfig::default()).await.map(drop) };
+    let (refused, ()) = tokio::join!(Box::pin(agent), gateway.accept(near, cattle_gateway::PeerInfo::default()));
+    assert!(
+        matches!(
+            refused,
+            Err(HandshakeError::Timeout)
+                | Err(HandshakeError::Rejected(cattle_proto::handshake::Reject { code: RejectCode::Timeout, .. }))
+        ),
+        "{refused:?}"
+    );
+}

@@ -1,0 +1,208 @@
+//! Real signed tokens against the rules.
+#![expect(clippy::unwrap_used, reason = "what fails in a helper fails the test")]
+
+use cattle_gateway::token::{CLUSTER_AGENT_SUBJECT, Claims, Expected, KeySet, TokenError, audience, verify};
+use cattle_proto::handshake::RejectCode;
+use cattle_proto::secret::Secret;
+use jsonwebtoken::jwk::{Jwk, JwkSet};
+use jsonwebtoken::{Algorithm, EncodingKey, Header};
+use rcgen::{KeyPair, PKCS_ECDSA_P256_SHA256, PKCS_ECDSA_P384_SHA384};
+use serde_json::{Value, json};
+
+const NOW: u64 = 1_800_000_000;
+const ISSUER: &str = "https://kubernetes.default.svc.cluster.local";
+const SERVER: &str = "0190b7c4-0000-7000-8000-000000000001";
+
+struct Key {
+    kid: &'static str,
+    algorithm: Algorithm,
+    encoding: EncodingKey,
+}
+
+impl Key {
+    fn new(kid: &'static str) -> Self {
+        let pair = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).unwrap();
+        Self { kid, algorithm: Algorithm::ES256, encoding: EncodingKey::from_ec_der(&pair.serialize_der()) }
+    }
+
+    fn p384(kid: &'static str) -> Self {
+        let pair = KeyPair::generate_for(&PKCS_ECDSA_P384_SHA384).unwrap();
+        Self { kid, algorithm: Algorithm::ES384, encoding: EncodingKey::from_ec_der(&pair.serialize_der()) }
+    }
+
+    fn jwk(&self) -> Jwk {
+        let mut jwk = Jwk::from_encoding_key(&self.encoding, self.algorithm).unwrap();
+        jwk.common.key_id = Some(self.kid.to_owned());
+        jwk
+    }
+
+    fn sign(&self, claims: &Value) -> Secret {
+        let header = Header { kid: Some(self.kid.to_owned()), ..Header::new(self.algorithm) };
+        Secret::new(jsonwebtoken::encode(&header, claims, &self.encoding).unwrap())
+    }
+}
+
+fn key_set(keys: &[&Key]) -> KeySet {
+    let set = JwkSet { keys: keys.iter().map(|key| key.jwk()).collect() };
+    KeySet::parse(&serde_json::to_string(&set).unwrap()).unwrap()
+}
+
+/// What a kubelet of Kubernetes 1.34 puts into the pod.
+fn good() -> Value {
+    json!({
+        "aud": [audience("c-abcde", SERVER)],
+        "exp": NOW + 3600, "iat": NOW, "nbf": NOW, "iss": ISSUER, "sub": CLUSTER_AGENT_SUBJECT,
+        "jti": "c3a5f9d2",
+        "kubernetes.io": {
+            "namespace": "cattle-system",
+            "node": { "name": "node-1", "uid": "n" },
+            "pod": { "name": "cattle-cluster-agent-5d8f-abcde", "uid": "p" },
+            "serviceaccount": { "name": "cattle-cluster-agent", "uid": "s" }
+        }
+    })
+}
+
+fn check(token: &Secret, keys: &KeySet, now: u64) -> Result<Claims, TokenError> {
+    let audience = audience("c-abcde", SERVER);
+    verify(token, keys, &Expected { issuer: ISSUER, audience: &audience, subject: CLUSTER_AGENT_SUBJECT, now })
+}
+
+#[test]
+fn a_good_token_says_which_pod() {
+    for key in [Key::new("k"), Key::p384("k")] {
+        let keys = key_set(&[&Key::new("old"), &key]);
+        let claims = check(&key.sign(&good()), &keys, NOW).unwrap();
+        assert_eq!(claims.pod.as_str(), "cattle-cluster-agent-5d8f-abcde");
+        assert_eq!(claims.pod_uid, "p");
+        assert_eq!(claims.node.unwrap().as_str(), "node-1");
+        assert_eq!(claims.expires_at, NOW + 3600);
+    }
+}
+
+#[test]
+fn a_token_of_an_older_kubernetes_has_no_node() {
+    let key = Key::new("k");
+    let mut claims = good();
+    claims["kubernetes.io"].as_object_mut().unwrap().remove("node");
+    claims["aud"] = json!(audience("c-abcde", SERVER));
+    assert_eq!(check(&key.sign(&claims), &key_set(&[&key]), NOW).unwrap().node, None);
+}
+
+#[test]
+fn every_broken_rule_has_its_name() {
+    let key = Key::new("k");
+    let keys = key_set(&[&key]);
+    let cases: [(&str, &str, Value, TokenError, RejectCode); 12] = [
+        ("another issuer", "/iss", json!("https://evil"), TokenError::WrongIssuer, RejectCode::WrongIssuer),
+        ("the API server's audience", "/aud", json!([ISSUER]), TokenError::WrongAudience, RejectCode::WrongAudience),
+        (
+            "another cluster's audience",
+            "/aud",
+            json!([audience("c-other", SERVER)]),
+            TokenError::WrongAudience,
+            RejectCode::WrongAudience,
+        ),
+        (
+            "another server's audience",
+            "/aud",
+            json!([audience("c-abcde", "another")]),
+            TokenError::WrongAudience,
+            RejectCode::WrongAudience,
+        ),
+        ("no audience", "/aud", json!([]), TokenError::WrongAudience, RejectCode::WrongAudience),
+        (
+            "another account",
+            "/sub",
+            json!("system:serviceaccount:default:default"),
+            TokenError::WrongSubject,
+            RejectCode::WrongSubject,
+        ),
+        ("expired", "/exp", json!(NOW - 60), TokenError::Expired, RejectCode::TokenExpired),
+        ("an end that is no number", "/exp", json!("never"), TokenError::BadSignature, RejectCode::Unauthenticated),
+        ("not valid yet", "/nbf", json!(NOW + 61), TokenError::NotYetValid, RejectCode::ClockSkew),
+        ("issued in the future", "/iat", json!(NOW + 600), TokenError::NotYetValid, RejectCode::ClockSkew),
+        ("no pod", "/kubernetes.io", json!({}), TokenError::NotBoundToPod, RejectCode::WrongSubject),
+        (
+            "a pod name that is none",
+            "/kubernetes.io/pod/name",
+            json!("../x"),
+            TokenError::Malformed,
+            RejectCode::Unauthenticated,
+        ),
+    ];
+    for (name, pointer, value, error, code) in cases {
+        let mut claims = good();
+        *claims.pointer_mut(pointer).unwrap() = value;
+        assert_eq!(check(&key.sign(&claims), &keys, NOW), Err(error), "{name}");
+        assert_eq!(RejectCode::from(error), code, "{name}");
+    }
+}
+
+#[test]
+fn clocks_may_differ_by_a_minute() {
+    let key = Key::new("k");
+    let (keys, token) = (key_set(&[&key]), key.sign(&good()));
+    assert!(check(&token, &keys, NOW - 60).is_ok());
+    assert_eq!(check(&token, &keys, NOW - 61), Err(TokenError::NotYetValid));
+    assert!(check(&token, &keys, NOW + 3600 + 59).is_ok());
+    assert_eq!(check(&token, &keys, NOW + 3600 + 60), Err(TokenError::Expired));
+    assert_eq!(check(&token, &keys, NOW + 3600 + 600), Err(TokenError::Expired));
+}
+
+#[test]
+fn only_the_key_that_the_token_names_counts() {
+    let (key, other) = (Key::new("k"), Key::new("other"));
+    assert_eq!(check(&other.sign(&good()), &key_set(&[&key]), NOW), Err(TokenError::UnknownSigningKey));
+    // A foreign key under a known id.
+    let foreign = Key::new("k");
+    assert_eq!(check(&foreign.sign(&good()), &key_set(&[&key]), NOW), Err(TokenError::BadSignature));
+    // Another key's signature on these claims.
+    let token = key.sign(&good());
+    let (message, _) = token.expose().rsplit_once('.').unwrap();
+    let stolen = other.sign(&good());
+    let (_, signature) = stolen.expose().rsplit_once('.').unwrap();
+    let spliced = Secret::new(format!("{message}.{signature}"));
+    assert_eq!(check(&spliced, &key_set(&[&key]), NOW), Err(TokenError::BadSignature));
+}
+
+#[test]
+fn a_token_cannot_choose_how_it_is_verified() {
+    let key = Key::new("k");
+    let keys = key_set(&[&key]);
+    // The public key as a shared secret: the classic confusion.
+    let public = serde_json::to_vec(&key.jwk()).unwrap();
+    let header = Header { kid: Some("k".to_owned()), ..Header::new(Algorithm::HS256) };
+    let forged = jsonwebtoken::encode(&header, &good(), &EncodingKey::from_secret(&public)).unwrap();
+    assert_eq!(check(&Secret::new(forged), &keys, NOW), Err(TokenError::BadSignature));
+    // No signature at all: {"alg":"none","kid":"k"}.
+    let token = key.sign(&good());
+    let claims = token.expose().split('.').nth(1).unwrap();
+    let unsigned = Secret::new(format!("eyJhbGciOiJub25lIiwia2lkIjoiayJ9.{claims}."));
+    assert_eq!(check(&unsigned, &keys, NOW), Err(TokenError::Malformed));
+    // A key that is for another algorithm.
+    let mut jwk = key.jwk();
+    jwk.common.key_algorithm = Some(jsonwebtoken::jwk::KeyAlgorithm::ES384);
+    let set = serde_json::to_string(&JwkSet { keys: vec![jwk, Key::new("other").jwk()] }).unwrap();
+    assert!(check(&key.sign(&good()), &KeySet::parse(&set).unwrap(), NOW).is_err());
+}
+
+#[test]
+fn what_is_no_token_is_malformed() {
+    let keys = key_set(&[&Key::new("k")]);
+    for bad in ["", "a", "a.b", "a.b.c", "....", "eyJhbGciOiJFUzI1NiJ9.e30.AA", &"x".repeat(20_000)] {
+        assert_eq!(check(&Secret::new(bad.to_owned()), &keys, NOW), Err(TokenError::Malformed), "{bad:.20}");
+    }
+}
+
+#[test]
+fn key_sets_without_a_signing_key_are_refused() {
+    let shared = r#"{"keys":[{"kty":"oct","k":"c2VjcmV0","kid":"k","alg":"HS256"}]}"#;
+    let mut encryption = Key::new("k").jwk();
+    encryption.common.public_key_use = Some(jsonwebtoken::jwk::PublicKeyUse::Encryption);
+    let encryption = serde_json::to_string(&JwkSet { keys: vec![encryption] }).unwrap();
+    let many = JwkSet { keys: (0..65).map(|_| Key::new("k").jwk()).collect() };
+    let many = serde_json::to_string(&many).unwrap();
+    for bad in ["", "{}", r#"{"keys":[]}"#, shared, &encryption, &many, &" ".repeat(300 * 1024)] {
+        assert!(KeySet::parse(bad).is_err(), "{bad:.40}");
+    }
+}
