@@ -35,12 +35,12 @@ pub struct Backoff {
     /// Until when a `GoAway` asks for haste.
     urgent_until: Option<Instant>,
     /// Draws from `0.0..1.0`.
-    random: Box<dyn FnMut() -> f64 + Send>,
+    random: Box<dyn FnMut() -> f64 + Send + Sync>,
 }
 
 impl Backoff {
     /// A back-off that draws from `random`, which gives numbers of `0.0..1.0`.
-    pub fn new(random: impl FnMut() -> f64 + Send + 'static) -> Self {
+    pub fn new(random: impl FnMut() -> f64 + Send + Sync + 'static) -> Self {
         let intervals = ExponentialBackoff {
             current_interval: FIRST,
             initial_interval: FIRST,
