@@ -32,10 +32,7 @@ pub(crate) mod sealed {
 /// # Errors
 /// When it is larger than its limit.
 pub fn encode<M: Message>(message: &M) -> Result<Vec<u8>, EncodeError> {
-    options(M::LIMIT).serialize(message).map_err(|_| EncodeError {
-        message: M::NAME,
-        limit: M::LIMIT,
-    })
+    options(M::LIMIT).serialize(message).map_err(|_| EncodeError { message: M::NAME, limit: M::LIMIT })
 }
 
 /// The message of which `body` is the whole body.
@@ -44,16 +41,10 @@ pub fn encode<M: Message>(message: &M) -> Result<Vec<u8>, EncodeError> {
 /// When `body` is larger than the limit, is no such message, or goes on after it.
 pub fn decode<M: Message>(body: &[u8]) -> Result<M, DecodeError> {
     if body.len() > M::LIMIT {
-        return Err(DecodeError::TooLarge {
-            message: M::NAME,
-            size: body.len(),
-            limit: M::LIMIT,
-        });
+        return Err(DecodeError::TooLarge { message: M::NAME, size: body.len(), limit: M::LIMIT });
     }
     // The error's text may repeat what the peer sent; the name of the message is enough to find the cause.
-    options(M::LIMIT)
-        .deserialize(body)
-        .map_err(|_| DecodeError::Malformed { message: M::NAME })
+    options(M::LIMIT).deserialize(body).map_err(|_| DecodeError::Malformed { message: M::NAME })
 }
 
 /// `message` as it stands on a stream of bytes: length and body.
@@ -62,10 +53,7 @@ pub fn decode<M: Message>(body: &[u8]) -> Result<M, DecodeError> {
 /// When it is larger than its limit.
 pub fn encode_frame<M: Message>(message: &M) -> Result<Vec<u8>, EncodeError> {
     let body = encode(message)?;
-    let too_large = || EncodeError {
-        message: M::NAME,
-        limit: M::LIMIT,
-    };
+    let too_large = || EncodeError { message: M::NAME, limit: M::LIMIT };
     let length = u32::try_from(body.len()).map_err(|_| too_large())?;
     let mut frame = Vec::with_capacity(PREFIX + body.len());
     frame.extend_from_slice(&length.to_be_bytes());
@@ -80,11 +68,7 @@ pub fn encode_frame<M: Message>(message: &M) -> Result<Vec<u8>, EncodeError> {
 pub fn body_size<M: Message>(prefix: [u8; PREFIX]) -> Result<usize, DecodeError> {
     let size = usize::try_from(u32::from_be_bytes(prefix)).unwrap_or(usize::MAX);
     if size > M::LIMIT {
-        return Err(DecodeError::TooLarge {
-            message: M::NAME,
-            size,
-            limit: M::LIMIT,
-        });
+        return Err(DecodeError::TooLarge { message: M::NAME, size, limit: M::LIMIT });
     }
     Ok(size)
 }
@@ -105,10 +89,7 @@ pub fn decode_frame<M: Message>(bytes: &[u8]) -> Result<Option<(M, usize)>, Deco
 }
 
 fn options(limit: usize) -> impl Options {
-    bincode::DefaultOptions::new()
-        .with_varint_encoding()
-        .reject_trailing_bytes()
-        .with_limit(limit as u64)
+    bincode::DefaultOptions::new().with_varint_encoding().reject_trailing_bytes().with_limit(limit as u64)
 }
 
 /// A message is too large to be sent.

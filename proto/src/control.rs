@@ -74,9 +74,7 @@ impl Facts {
     /// # Errors
     /// When they do not serialize to an object, or to a larger one than is allowed.
     pub fn new<T: Serialize>(facts: &T) -> Result<Self, InvalidFacts> {
-        serde_json::to_string(facts)
-            .map_err(|_| InvalidFacts)
-            .and_then(Self::try_from)
+        serde_json::to_string(facts).map_err(|_| InvalidFacts).and_then(Self::try_from)
     }
 
     /// The JSON text.
@@ -197,10 +195,7 @@ impl GoAway {
     #[must_use]
     pub fn new(reconnect_in: Duration, try_for: Duration) -> Self {
         let ms = |d: Duration| u32::try_from(d.as_millis()).unwrap_or(u32::MAX);
-        Self {
-            reconnect_in_ms: ms(reconnect_in),
-            try_for_ms: ms(try_for),
-        }
+        Self { reconnect_in_ms: ms(reconnect_in), try_for_ms: ms(try_for) }
     }
 
     /// Time to wait before the new session.
@@ -226,10 +221,7 @@ mod tests {
         for bad in ["", "[]", "1", "{", "{}{}", r#"{"a":}"#] {
             assert_eq!(Facts::try_from(bad.to_owned()), Err(InvalidFacts), "{bad}");
         }
-        assert_eq!(
-            Facts::try_from(format!("{{\"a\":\"{}\"}}", "x".repeat(limits::FACTS))),
-            Err(InvalidFacts)
-        );
+        assert_eq!(Facts::try_from(format!("{{\"a\":\"{}\"}}", "x".repeat(limits::FACTS))), Err(InvalidFacts));
     }
 
     #[test]

@@ -137,9 +137,7 @@ pub struct InvalidName(pub &'static str);
 fn is_cluster_id(text: &str) -> bool {
     text.strip_prefix("c-").is_some_and(|rest| {
         (5..=40).contains(&rest.len())
-            && rest
-                .bytes()
-                .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
+            && rest.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
             && !rest.ends_with('-')
     })
 }
@@ -150,9 +148,7 @@ fn is_dns_name(text: &str) -> bool {
 
 fn is_dns_label(text: &str) -> bool {
     (1..=63).contains(&text.len())
-        && text
-            .bytes()
-            .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
+        && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
         && !text.starts_with('-')
         && !text.ends_with('-')
 }
@@ -179,13 +175,7 @@ mod tests {
 
     #[test]
     fn cluster_ids() {
-        for good in [
-            "c-abcde",
-            "c-12345",
-            "c-a-b-c",
-            "c-m-abcdefgh",
-            &format!("c-{}", "a".repeat(40)),
-        ] {
+        for good in ["c-abcde", "c-12345", "c-a-b-c", "c-m-abcdefgh", &format!("c-{}", "a".repeat(40))] {
             assert_eq!(good.parse::<ClusterId>().map(String::from).as_deref(), Ok(good));
         }
         for bad in [
@@ -212,18 +202,7 @@ mod tests {
     #[test]
     fn names() {
         assert!("node-1.example.com".parse::<NodeName>().is_ok());
-        for bad in [
-            "",
-            ".",
-            "a..b",
-            "-a",
-            "a-",
-            "A",
-            "a_b",
-            "a b",
-            &"a".repeat(64),
-            &["a"; 130].join("."),
-        ] {
+        for bad in ["", ".", "a..b", "-a", "a-", "A", "a_b", "a b", &"a".repeat(64), &["a"; 130].join(".")] {
             assert!(bad.parse::<NodeName>().is_err(), "{bad:?}");
         }
         assert!("8c6a9f0e-57a7-4a2e-9b3e-1d2c3b4a5f60".parse::<KubeSystemUid>().is_ok());

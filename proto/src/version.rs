@@ -12,11 +12,7 @@ pub const CONNECT_PATH: &str = "/v3/connect";
 /// The first subprotocol of ours that the peer offers in `Sec-WebSocket-Protocol` (values of all such headers, each a
 /// comma-separated list).
 pub fn choose_subprotocol<'a>(offered: impl IntoIterator<Item = &'a str>) -> Option<&'static str> {
-    let offered: Vec<&str> = offered
-        .into_iter()
-        .flat_map(|value| value.split(','))
-        .map(str::trim)
-        .collect();
+    let offered: Vec<&str> = offered.into_iter().flat_map(|value| value.split(',')).map(str::trim).collect();
     SUBPROTOCOLS.iter().copied().find(|ours| offered.contains(ours))
 }
 
@@ -44,11 +40,7 @@ impl TryFrom<u16> for ProtocolVersion {
     type Error = InvalidVersion;
 
     fn try_from(number: u16) -> Result<Self, InvalidVersion> {
-        if number == 0 {
-            Err(InvalidVersion)
-        } else {
-            Ok(Self(number))
-        }
+        if number == 0 { Err(InvalidVersion) } else { Ok(Self(number)) }
     }
 }
 
@@ -66,10 +58,7 @@ impl std::fmt::Display for ProtocolVersion {
 
 /// The versions that an end speaks: all from the oldest to the newest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(
-    try_from = "(ProtocolVersion, ProtocolVersion)",
-    into = "(ProtocolVersion, ProtocolVersion)"
-)]
+#[serde(try_from = "(ProtocolVersion, ProtocolVersion)", into = "(ProtocolVersion, ProtocolVersion)")]
 pub struct VersionRange {
     oldest: ProtocolVersion,
     newest: ProtocolVersion,
@@ -77,21 +66,14 @@ pub struct VersionRange {
 
 impl VersionRange {
     /// What this build speaks.
-    pub const SUPPORTED: Self = Self {
-        oldest: ProtocolVersion::V1,
-        newest: ProtocolVersion::V1,
-    };
+    pub const SUPPORTED: Self = Self { oldest: ProtocolVersion::V1, newest: ProtocolVersion::V1 };
 
     /// A range.
     ///
     /// # Errors
     /// When the oldest is newer than the newest.
     pub const fn new(oldest: ProtocolVersion, newest: ProtocolVersion) -> Result<Self, InvalidVersion> {
-        if oldest.0 <= newest.0 {
-            Ok(Self { oldest, newest })
-        } else {
-            Err(InvalidVersion)
-        }
+        if oldest.0 <= newest.0 { Ok(Self { oldest, newest }) } else { Err(InvalidVersion) }
     }
 
     /// The oldest version spoken.
@@ -121,10 +103,7 @@ impl VersionRange {
         if self.contains(version) && peer.contains(version) {
             Ok(version)
         } else {
-            Err(NoCommonVersion {
-                ours: self,
-                theirs: peer,
-            })
+            Err(NoCommonVersion { ours: self, theirs: peer })
         }
     }
 }
@@ -169,11 +148,8 @@ mod tests {
     use super::*;
 
     fn range(oldest: u16, newest: u16) -> VersionRange {
-        VersionRange::new(
-            ProtocolVersion::try_from(oldest).unwrap(),
-            ProtocolVersion::try_from(newest).unwrap(),
-        )
-        .unwrap()
+        VersionRange::new(ProtocolVersion::try_from(oldest).unwrap(), ProtocolVersion::try_from(newest).unwrap())
+            .unwrap()
     }
 
     #[test]
@@ -193,10 +169,7 @@ mod tests {
 
     #[test]
     fn a_range_never_runs_backwards() {
-        assert_eq!(
-            VersionRange::new(ProtocolVersion(2), ProtocolVersion(1)),
-            Err(InvalidVersion)
-        );
+        assert_eq!(VersionRange::new(ProtocolVersion(2), ProtocolVersion(1)), Err(InvalidVersion));
         assert_eq!(ProtocolVersion::try_from(0), Err(InvalidVersion));
     }
 

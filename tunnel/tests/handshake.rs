@@ -1,4 +1,5 @@
 //! The handshake, with peers that keep the rules and peers that do not.
+#![expect(clippy::unwrap_used, reason = "what fails in a helper fails the test")]
 
 use std::time::Duration;
 

@@ -1,4 +1,5 @@
 //! Streams of a session, both ends in one process, over a pipe with chosen faults.
+#![expect(clippy::unwrap_used, reason = "what fails in a helper fails the test")]
 
 use std::io::ErrorKind;
 use std::time::Duration;
