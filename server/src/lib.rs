@@ -3,14 +3,25 @@
 //! | module | what it does |
 //! |---|---|
 //! | [`args`], [`config`] | command line, environment and file become one validated [`config::Config`] |
-//! | [`certificates`] | the server's own authority and leaf, or the user's files; renewed while serving |
-//! | [`installation`] | what the first start makes and every start takes up again |
-//! | [`listen`] | the one public listener: TLS off the accept loop, HTTP/1.1 and HTTP/2 |
-//! | [`server_url`] | the address that agents and users reach |
+//! | [`installation`], [`certificates`] | what the first start makes and every start takes up again |
+//! | [`app`] | makes every part, binds every socket, hands them to the process's tasks; the order of stopping |
+//! | [`listen`], [`router`] | the one public listener, and which part answers which path |
+//! | [`import`], [`sign_in`] | the import manifest; the record of attempts to sign in |
+//! | [`adapters`] | where the parts meet |
+//! | [`revocation`] | ends what runs when the right to run it is gone |
+//! | [`command`] | serve, back up, restore, reset the administrator |
 
+pub mod adapters;
+pub mod app;
 pub mod args;
 pub mod certificates;
+pub mod command;
 pub mod config;
+pub mod import;
 pub mod installation;
 pub mod listen;
+pub mod revocation;
+pub mod router;
 pub mod server_url;
+pub mod sign_in;
+pub mod status;

@@ -10,6 +10,7 @@ use cattle_proto::id::ClusterId;
 use jiff::Timestamp;
 use kube::ResourceExt;
 use parking_lot::RwLock;
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
@@ -71,6 +72,12 @@ impl ClusterControllers {
     #[must_use]
     pub fn impersonators(&self) -> Impersonators {
         self.shared.impersonators.clone()
+    }
+
+    /// Wakes whenever a cluster's health has turned, and with it its conditions.
+    #[must_use]
+    pub fn health_changes(&self) -> watch::Receiver<u64> {
+        self.shared.health.changes()
     }
 
     /// The conditions of a cluster as they are now, for whoever reads the object.

@@ -27,7 +27,8 @@ pub(crate) enum FetchError {
 
 /// The body of a GET. The caller has the deadline. Cancel-safe.
 pub(crate) async fn get(client: &kube::Client, path: &'static str) -> Result<Vec<u8>, FetchError> {
-    let request = http::Request::get(path).header(http::header::ACCEPT, "application/json").body(Body::empty());
+    // No `Accept`: the key set has a media type of its own, and to name another one is answered with 406.
+    let request = http::Request::get(path).body(Body::empty());
     let request = request.map_err(|_| FetchError::Malformed)?;
     let answer = client.send(request).await.map_err(|error| FetchError::Unreachable(Box::new(error)))?;
     if !answer.status().is_success() {

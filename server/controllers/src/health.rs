@@ -7,6 +7,7 @@ use std::time::Duration;
 use cattle_proto::id::ClusterId;
 use jiff::Timestamp;
 use parking_lot::RwLock;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::clusters::{Bearer, ProbeError};
@@ -30,22 +31,37 @@ pub struct Health {
 
 /// The health of every cluster whose unit runs. Clones are the same.
 #[derive(Clone, Default)]
-pub struct HealthBook(Arc<RwLock<HashMap<ClusterId, Health>>>);
+pub struct HealthBook(Arc<Book>);
+
+#[derive(Default)]
+struct Book {
+    clusters: RwLock<HashMap<ClusterId, Health>>,
+    changes: watch::Sender<u64>,
+}
 
 impl HealthBook {
     /// The last probe; `None` when there was none since the cluster connected.
     #[must_use]
     pub fn of(&self, cluster: &ClusterId) -> Option<Health> {
-        self.0.read().get(cluster).cloned()
+        self.0.clusters.read().get(cluster).cloned()
+    }
+
+    /// Wakes whenever a cluster's health has turned, or is not known any more. The number means nothing.
+    #[must_use]
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.0.changes.subscribe()
     }
 
     pub(crate) fn forget(&self, cluster: &ClusterId) {
-        self.0.write().remove(cluster);
+        if self.0.clusters.write().remove(cluster).is_some() {
+            self.turned();
+        }
     }
 
     fn record(&self, cluster: &ClusterId, outcome: Result<(), ProbeError>, now: Timestamp) {
-        let mut book = self.0.write();
+        let mut book = self.0.clusters.write();
         let before = book.get(cluster);
+        let unchanged = before.is_some_and(|health| health.outcome == outcome);
         let same = before.filter(|health| health.outcome.is_ok() == outcome.is_ok());
         let since = same.map_or(now, |health| health.since);
         if same.is_none() {
@@ -55,11 +71,19 @@ impl HealthBook {
             }
         }
         book.insert(cluster.clone(), Health { outcome, since });
+        drop(book);
+        if !unchanged {
+            self.turned();
+        }
+    }
+
+    fn turned(&self) {
+        self.0.changes.send_modify(|number| *number += 1);
     }
 }
 
 /// The task of one unit. Cancel-safe.
-pub(crate) async fn watch(
+pub(crate) async fn keep(
     context: &Context,
     cluster: &ClusterId,
     bearer: &Bearer,

@@ -130,7 +130,7 @@ fn spawn_probe(
     tasks: &mut JoinSet<()>,
 ) {
     let (shared, cluster, bearer, stop) = (Arc::clone(shared), cluster.clone(), bearer.clone(), stop.clone());
-    tasks.spawn(async move { health::watch(&shared.context, &cluster, &bearer, &shared.health, &stop).await });
+    tasks.spawn(async move { health::keep(&shared.context, &cluster, &bearer, &shared.health, &stop).await });
 }
 
 async fn end(mut tasks: JoinSet<()>, stop: &CancellationToken) {

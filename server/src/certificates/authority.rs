@@ -1,6 +1,6 @@
 //! The server's own certificate authority and the leaf it signs for the server's names.
 
-use std::{net::IpAddr, str::FromStr, sync::Arc, time::SystemTime};
+use std::{net::IpAddr, str::FromStr, time::SystemTime};
 
 use jiff::{SignedDuration, Timestamp};
 use rcgen::{
@@ -192,6 +192,8 @@ fn set_validity(params: &mut CertificateParams, now: Timestamp, life: SignedDura
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
 
     fn at(text: &str) -> Timestamp {

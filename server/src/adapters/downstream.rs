@@ -1,0 +1,135 @@
+//! Clients of downstream API servers for the controllers, over the proxy's own connections: the probe takes the users' path.
+
+use std::{
+    sync::{Arc, OnceLock, Weak},
+    task::{Context, Poll},
+};
+
+use axum::body::Body;
+use cattle_controllers::{AskError, Bearer, Clusters, Link, ProbeError, ServerCredential, clusters::BoxFuture, health::PROBE_TIMEOUT};
+use cattle_gateway::Gateway;
+use cattle_proto::id::ClusterId;
+use cattle_proxy::{Proxy, Upstream, UpstreamBody, UpstreamError};
+use http::{Request, Response, StatusCode, header::AUTHORIZATION};
+use tokio::sync::watch;
+use tower::{Service, ServiceExt};
+
+use super::{credentials::Credentials, dialer::time};
+
+/// The way into the clusters. The proxy needs the controllers' impersonators, so it is made after them and
+/// [meets](Self::meet) this one last.
+pub struct Downstream {
+    gateway: Gateway,
+    proxy: OnceLock<Weak<Proxy>>,
+    credentials: Arc<Credentials>,
+}
+
+impl Downstream {
+    /// Over this gateway; no cluster is reached before the proxy is there.
+    #[must_use]
+    pub fn late(gateway: Gateway, credentials: Arc<Credentials>) -> Arc<Self> {
+        Arc::new(Self { gateway, proxy: OnceLock::new(), credentials })
+    }
+
+    /// The proxy whose connections are used from now on. Only the first one counts.
+    pub fn meet(&self, proxy: &Arc<Proxy>) {
+        let _ = self.proxy.set(Arc::downgrade(proxy));
+    }
+
+    fn upstream(&self, cluster: &ClusterId) -> Option<Upstream> {
+        match self.proxy.get()?.upgrade()?.upstream(cluster) {
+            Ok(upstream) => upstream,
+            Err(error) => {
+                tracing::warn!(%cluster, error = &error as &dyn std::error::Error, "what is recorded of the API server cannot be used");
+                None
+            }
+        }
+    }
+}
+
+impl Clusters for Downstream {
+    fn client(&self, cluster: &ClusterId, bearer: &Bearer) -> Option<kube::Client> {
+        Some(client(self.upstream(cluster)?, bearer.clone()))
+    }
+
+    fn probe<'a>(&'a self, cluster: &'a ClusterId, bearer: &'a Bearer) -> BoxFuture<'a, Result<(), ProbeError>> {
+        Box::pin(async move {
+            let missing = || ProbeError::Unreachable("the cluster is not registered".to_owned());
+            let service = Authorized { upstream: self.upstream(cluster).ok_or_else(missing)?, bearer: bearer.clone() };
+            let request = Request::get("/readyz").body(Body::empty());
+            let request = request.map_err(|error| ProbeError::Unreachable(error.to_string()))?;
+            match tokio::time::timeout(PROBE_TIMEOUT, service.oneshot(request)).await {
+                Err(_) => Err(ProbeError::Unreachable("no answer in time".to_owned())),
+                Ok(Err(error)) => Err(probe_error(&error)),
+                Ok(Ok(response)) => judge(response.status()),
+            }
+        })
+    }
+
+    fn link(&self, cluster: &ClusterId) -> Link {
+        match self.gateway.registry().link(cluster) {
+            cattle_gateway::Link::Connected { since, .. } => Link { connected: true, since: time(since) },
+            cattle_gateway::Link::Disconnected { since, .. } => Link { connected: false, since: since.and_then(time) },
+        }
+    }
+
+    fn changes(&self) -> watch::Receiver<u64> {
+        self.gateway.registry().changes()
+    }
+
+    fn request_credential<'a>(&'a self, cluster: &'a ClusterId) -> BoxFuture<'a, Result<ServerCredential, AskError>> {
+        Box::pin(self.credentials.ask(&self.gateway, cluster))
+    }
+}
+
+/// A client that sends the bearer as it is at the time of each request.
+#[must_use]
+pub fn client(upstream: Upstream, bearer: Bearer) -> kube::Client {
+    kube::Client::new(Authorized { upstream, bearer }, "default")
+}
+
+#[derive(Clone)]
+struct Authorized {
+    upstream: Upstream,
+    bearer: Bearer,
+}
+
+impl<B> Service<Request<B>> for Authorized
+where
+    Upstream: Service<Request<B>, Response = Response<UpstreamBody>, Error = UpstreamError>,
+{
+    type Response = Response<UpstreamBody>;
+    type Error = UpstreamError;
+    type Future = <Upstream as Service<Request<B>>>::Future;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), UpstreamError>> {
+        self.upstream.poll_ready(context)
+    }
+
+    fn call(&mut self, mut request: Request<B>) -> Self::Future {
+        // Without a token the API server answers 401, which says what is missing better than an error of ours.
+        if let Some(value) = self.bearer.authorization() {
+            request.headers_mut().insert(AUTHORIZATION, value);
+        }
+        self.upstream.call(request)
+    }
+}
+
+fn judge(status: StatusCode) -> Result<(), ProbeError> {
+    match status {
+        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Err(ProbeError::Unauthorized),
+        status if status.is_success() => Ok(()),
+        status => Err(ProbeError::NotReady { status: status.as_u16() }),
+    }
+}
+
+fn probe_error(error: &UpstreamError) -> ProbeError {
+    let mut text = error.to_string();
+    let mut source = std::error::Error::source(error);
+    while let Some(cause) = source {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    if matches!(error, UpstreamError::Certificate(_)) { ProbeError::Certificate(text) } else { ProbeError::Unreachable(text) }
+}

@@ -1,0 +1,147 @@
+//! Which part answers which path. Everything behind [`Router::authenticated`] has a [`UserInfo`]; there is no other way in.
+//!
+//! | path | answers | needs |
+//! |---|---|---|
+//! | `/ping`, `/healthz`, `/v3/settings/cacerts` | this module | nothing |
+//! | `/v3/import/<token>_<cluster>.yaml` | [`Import`] | a registration token |
+//! | `/v3/connect` | the gateway | an agent's own proof, in its handshake |
+//! | `/v3-public/…`, `/v1-public/…`, `/v3/tokens`, `/v3/users`, `/v1/logout` | signing in and out | what each says |
+//! | `/k8s/clusters/<cluster>/…` | the proxy | a user |
+//! | `/api`, `/apis/…`, `/openapi/…`, `/version` | the server's own API | a user |
+
+use std::{net::SocketAddr, sync::Arc};
+
+use axum::body::Body;
+use cattle_api::management::setting::known;
+use cattle_apiserver::ApiServer;
+use cattle_auth::{AuthenticateError, Authenticator, Source, UserInfo};
+use cattle_gateway::Gateway;
+use cattle_proto::version::CONNECT_PATH;
+use cattle_proxy::{ClientAddress, Proxy};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
+use hyper::body::Incoming;
+use serde_json::json;
+use tower::ServiceExt;
+
+use crate::{
+    import::{self, Import},
+    listen::Answer,
+    sign_in::SignInAudit,
+    status,
+};
+
+/// What the paths lead to.
+pub struct Router {
+    /// Signing in and out.
+    pub login: axum::Router,
+    /// The record of attempts to sign in.
+    pub sign_in_audit: SignInAudit,
+    /// Import manifests.
+    pub import: Import,
+    /// What agents and users trust, PEM.
+    pub ca_certs: String,
+    /// Who a request comes from.
+    pub authenticator: Arc<Authenticator>,
+    /// The server's own API.
+    pub api: ApiServer,
+    /// Downstream APIs.
+    pub proxy: Arc<Proxy>,
+    /// Agents.
+    pub gateway: Gateway,
+}
+
+impl Answer for Router {
+    async fn answer(&self, request: Request<Incoming>, peer: SocketAddr) -> Response<Body> {
+        let path = request.uri().path();
+        if path.starts_with("/k8s/clusters/") {
+            return self.downstream(request, peer).await;
+        }
+        if ApiServer::routes(path) {
+            let user = match self.authenticated(request.headers()).await {
+                Ok(user) => user,
+                Err(response) => return response,
+            };
+            return Box::pin(self.api.serve(request.map(Body::new), user)).await;
+        }
+        match path {
+            CONNECT_PATH => self.gateway.upgrade(request, Some(peer)).map(Body::new),
+            "/ping" => get(request.method(), || status::text(StatusCode::OK, "text/plain", "pong")),
+            "/healthz" => get(request.method(), || status::text(StatusCode::OK, "text/plain", "ok")),
+            "/v3/settings/cacerts" => get(request.method(), || self.ca_certs()),
+            path if path.starts_with(import::PREFIX) => self.import(&request).await,
+            path if path.starts_with("/v3") || path.starts_with("/v1") => self.sign_in(request, peer).await,
+            _ => status::not_found(),
+        }
+    }
+}
+
+impl Router {
+    async fn downstream(&self, mut request: Request<Incoming>, peer: SocketAddr) -> Response<Body> {
+        let user = match self.authenticated(request.headers()).await {
+            Ok(user) => user,
+            Err(response) => return response,
+        };
+        request.extensions_mut().insert(ClientAddress(peer.ip()));
+        Box::pin(self.proxy.serve(request, user)).await.map(Body::new)
+    }
+
+    async fn authenticated(&self, headers: &HeaderMap) -> Result<UserInfo, Response<Body>> {
+        self.authenticator.authenticate(headers).await.map_err(|error| refusal(&error))
+    }
+
+    async fn import(&self, request: &Request<Incoming>) -> Response<Body> {
+        if request.method() != Method::GET {
+            return method_not_allowed();
+        }
+        let rest = request.uri().path().strip_prefix(import::PREFIX).unwrap_or_default();
+        self.import.answer(rest).await
+    }
+
+    async fn sign_in(&self, request: Request<Incoming>, peer: SocketAddr) -> Response<Body> {
+        let mut request = request.map(Body::new);
+        request.extensions_mut().insert(Source::new(peer.ip()));
+        let (request, attempt) = match self.sign_in_audit.begin(request, peer.ip()).await {
+            Ok(begun) => begun,
+            Err(response) => return *response,
+        };
+        let response = match self.login.clone().oneshot(request).await {
+            Ok(response) => response,
+            Err(never) => match never {},
+        };
+        self.sign_in_audit.end(attempt, response.status());
+        response
+    }
+
+    /// The form of Rancher's setting, which agents and documented commands read.
+    fn ca_certs(&self) -> Response<Body> {
+        let setting = json!({ "id": known::CA_CERTS, "type": "setting", "name": known::CA_CERTS, "value": self.ca_certs });
+        status::text(StatusCode::OK, "application/json", setting.to_string())
+    }
+}
+
+fn get(method: &Method, answer: impl FnOnce() -> Response<Body>) -> Response<Body> {
+    if matches!(*method, Method::GET | Method::HEAD) { answer() } else { method_not_allowed() }
+}
+
+fn method_not_allowed() -> Response<Body> {
+    let message = "the server does not allow this method on the requested resource";
+    status::failure(StatusCode::METHOD_NOT_ALLOWED, "MethodNotAllowed", message)
+}
+
+fn refusal(error: &AuthenticateError) -> Response<Body> {
+    let (reason, message) = match error {
+        AuthenticateError::PasswordChangeRequired => {
+            ("Forbidden", "the password must be changed before anything else: run `cattle login` again")
+        }
+        AuthenticateError::Unavailable(_) => {
+            tracing::warn!(error = error as &dyn std::error::Error, "credentials cannot be checked");
+            ("ServiceUnavailable", "credentials cannot be checked now; try again")
+        }
+        AuthenticateError::Credential(_) | AuthenticateError::Refused => ("Unauthorized", "Unauthorized"),
+    };
+    let mut response = status::failure(error.status(), reason, message);
+    if error.status() == StatusCode::UNAUTHORIZED {
+        response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"cattle\""));
+    }
+    response
+}
