@@ -33,11 +33,7 @@ fn cluster_owner() -> RoleTemplate {
     let rules = vec![
         rule("*", &["*"], &["*"]),
         rule(MANAGEMENT, &["clusters"], &["own"]),
-        PolicyRule {
-            non_resource_urls: Some(strings(&["*"])),
-            verbs: strings(&["*"]),
-            ..PolicyRule::default()
-        },
+        PolicyRule { non_resource_urls: Some(strings(&["*"])), verbs: strings(&["*"]), ..PolicyRule::default() },
     ];
     let fields = RoleTemplateFields {
         display_name: "Cluster Owner".to_owned(),
@@ -75,11 +71,7 @@ fn cluster_member() -> RoleTemplate {
 fn admin() -> GlobalRole {
     let rules = vec![
         rule("*", &["*"], &["*"]),
-        PolicyRule {
-            non_resource_urls: Some(strings(&["*"])),
-            verbs: strings(&["*"]),
-            ..PolicyRule::default()
-        },
+        PolicyRule { non_resource_urls: Some(strings(&["*"])), verbs: strings(&["*"]), ..PolicyRule::default() },
     ];
     let fields = GlobalRoleFields {
         display_name: "Admin".to_owned(),
@@ -96,11 +88,7 @@ fn user() -> GlobalRole {
     let rules = vec![
         rule(MANAGEMENT, &["clusters"], &["create"]),
         rule(MANAGEMENT, &["roletemplates", "settings"], READ),
-        rule(
-            EXT,
-            &["tokens", "kubeconfigs"],
-            &["create", "get", "list", "watch", "update", "patch", "delete"],
-        ),
+        rule(EXT, &["tokens", "kubeconfigs"], &["create", "get", "list", "watch", "update", "patch", "delete"]),
     ];
     let fields = GlobalRoleFields {
         display_name: "User".to_owned(),
@@ -113,11 +101,7 @@ fn user() -> GlobalRole {
 }
 
 fn cluster_role() -> RoleTemplateFields {
-    RoleTemplateFields {
-        builtin: true,
-        context: "cluster".to_owned(),
-        ..RoleTemplateFields::default()
-    }
+    RoleTemplateFields { builtin: true, context: "cluster".to_owned(), ..RoleTemplateFields::default() }
 }
 
 fn rule(group: &str, resources: &[&str], verbs: &[&str]) -> PolicyRule {
@@ -143,9 +127,7 @@ mod tests {
         fn check<K: Kind>(objects: &[K]) {
             for object in objects {
                 let dynamic = resource::encode(object).expect("encodes");
-                K::resource()
-                    .validate(&dynamic, None)
-                    .unwrap_or_else(|errors| panic!("{object:?}: {errors}"));
+                K::resource().validate(&dynamic, None).unwrap_or_else(|errors| panic!("{object:?}: {errors}"));
             }
         }
         check(&role_templates());

@@ -117,13 +117,7 @@ impl Condition {
         message: impl Into<String>,
         now: Time,
     ) -> Self {
-        Self {
-            kind,
-            status: status.into(),
-            reason,
-            message: message.into(),
-            last_transition_time: now,
-        }
+        Self { kind, status: status.into(), reason, message: message.into(), last_transition_time: now }
     }
 }
 
@@ -192,9 +186,6 @@ mod tests {
     fn a_type_of_a_newer_server_is_read() {
         let json = r#"{"type":"Shiny","status":"True","reason":"Because","lastTransitionTime":"2026-01-01T00:00:00Z"}"#;
         let condition: Condition = serde_json::from_str(json).expect("readable");
-        assert_eq!(
-            (condition.kind, condition.reason),
-            (ConditionType::Unknown, Reason::Unknown)
-        );
+        assert_eq!((condition.kind, condition.reason), (ConditionType::Unknown, Reason::Unknown));
     }
 }

@@ -59,11 +59,7 @@ pub struct FieldErrors(Vec<FieldError>);
 impl FieldErrors {
     /// Adds an error.
     pub fn push(&mut self, path: impl Into<String>, problem: FieldProblem, detail: impl Into<String>) {
-        self.0.push(FieldError {
-            path: path.into(),
-            problem,
-            detail: detail.into(),
-        });
+        self.0.push(FieldError { path: path.into(), problem, detail: detail.into() });
     }
 
     /// Adds `Required` when `value` is empty.
@@ -76,11 +72,7 @@ impl FieldErrors {
     /// Adds `TooLong` when `value` has more than `max` bytes.
     pub fn at_most(&mut self, path: &str, value: &str, max: usize) {
         if value.len() > max {
-            self.push(
-                path,
-                FieldProblem::TooLong,
-                format!("must have at most {max} bytes, has {}", value.len()),
-            );
+            self.push(path, FieldProblem::TooLong, format!("must have at most {max} bytes, has {}", value.len()));
         }
     }
 

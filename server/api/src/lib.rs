@@ -29,10 +29,7 @@
 //! on create, `Token.status.value` and `ClusterRegistrationToken.status.token` in the answer to a create), the field is
 //! listed in [`Resource::transient`] and the store refuses an object in which it is set.
 
-#![expect(
-    clippy::duplicated_attributes,
-    reason = "printer columns of one type look like duplicates to the lint"
-)]
+#![expect(clippy::duplicated_attributes, reason = "printer columns of one type look like duplicates to the lint")]
 
 pub mod builtin;
 pub mod condition;

@@ -84,11 +84,7 @@ fn random(length: usize) -> Vec<u8> {
     while out.len() < length {
         aws_lc_rs::rand::fill(&mut pool[..]).expect("the random generator is seeded when the process starts");
         let letters = pool.iter().map(|byte| usize::from(*byte)).filter(|byte| *byte < bound);
-        out.extend(
-            letters
-                .map(|byte| ALPHABET[byte % ALPHABET.len()])
-                .take(length - out.len()),
-        );
+        out.extend(letters.map(|byte| ALPHABET[byte % ALPHABET.len()]).take(length - out.len()));
     }
     out
 }
@@ -131,11 +127,7 @@ mod tests {
         }
         let expected = total / ALPHABET.len();
         for (letter, count) in counts {
-            assert!(
-                count.abs_diff(expected) < expected / 20,
-                "{}: {count} of {expected}",
-                char::from(letter)
-            );
+            assert!(count.abs_diff(expected) < expected / 20, "{}: {count} of {expected}", char::from(letter));
         }
     }
 
@@ -144,9 +136,8 @@ mod tests {
         for good in ["c-abcde", "c-m-abcdefgh", "c-12345"] {
             assert!(is_cluster_name(good), "{good}");
         }
-        for bad in [
-            "", "c-", "c-abcd", "c-abcde-", "c-ABCDE", "c-abc/de", "c-..%2f", "d-abcde", "c-äbcde", "c-abc.de",
-        ] {
+        for bad in ["", "c-", "c-abcd", "c-abcde-", "c-ABCDE", "c-abc/de", "c-..%2f", "d-abcde", "c-äbcde", "c-abc.de"]
+        {
             assert!(!is_cluster_name(bad), "{bad}");
         }
         assert!(!is_cluster_name(&format!("c-{}", "a".repeat(41))));

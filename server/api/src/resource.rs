@@ -212,9 +212,7 @@ pub static ALL: &[&Resource] = &[
 /// The resource of a group and plural, such as `management.cattle.io` and `clusters`.
 #[must_use]
 pub fn find(group: &str, plural: &str) -> Option<&'static Resource> {
-    ALL.iter()
-        .copied()
-        .find(|resource| resource.group == group && resource.plural == plural)
+    ALL.iter().copied().find(|resource| resource.group == group && resource.plural == plural)
 }
 
 /// The resource of an object, by its `apiVersion` and `kind`.
@@ -258,10 +256,7 @@ impl Resource {
     #[must_use]
     pub fn schema(&self) -> Value {
         let versions = self.definition().spec.versions;
-        let schema = versions
-            .into_iter()
-            .next()
-            .and_then(|version| version.schema?.open_api_v3_schema);
+        let schema = versions.into_iter().next().and_then(|version| version.schema?.open_api_v3_schema);
         serde_json::to_value(schema).unwrap_or_default()
     }
 
@@ -269,15 +264,8 @@ impl Resource {
     #[must_use]
     pub fn columns(&self) -> Vec<Column> {
         let versions = self.definition().spec.versions;
-        let columns = versions
-            .into_iter()
-            .next()
-            .and_then(|version| version.additional_printer_columns);
-        columns
-            .unwrap_or_default()
-            .into_iter()
-            .map(Column::from_definition)
-            .collect()
+        let columns = versions.into_iter().next().and_then(|version| version.additional_printer_columns);
+        columns.unwrap_or_default().into_iter().map(Column::from_definition).collect()
     }
 
     /// What is wrong with an object: its metadata, its shape, and the rules of its kind. `old` is what an update replaces.
@@ -316,41 +304,21 @@ impl Resource {
         let meta = &object.metadata;
         match (&meta.name, &meta.generate_name) {
             (Some(name), _) if !names::is_subdomain(name) => {
-                errors.push(
-                    "metadata.name",
-                    FieldProblem::Invalid,
-                    "must be lower-case letters, digits, `-` and `.`",
-                );
+                errors.push("metadata.name", FieldProblem::Invalid, "must be lower-case letters, digits, `-` and `.`");
             }
-            (None, None) => errors.push(
-                "metadata.name",
-                FieldProblem::Required,
-                "name or generateName must be set",
-            ),
+            (None, None) => errors.push("metadata.name", FieldProblem::Required, "name or generateName must be set"),
             (None, Some(prefix)) if !names::is_subdomain(&names::generate(prefix)) => {
-                errors.push(
-                    "metadata.generateName",
-                    FieldProblem::Invalid,
-                    "must start a valid name",
-                );
+                errors.push("metadata.generateName", FieldProblem::Invalid, "must start a valid name");
             }
             _ => {}
         }
         match (self.namespaced, &meta.namespace) {
             (true, None) => errors.push("metadata.namespace", FieldProblem::Required, "must be set"),
             (true, Some(name)) if !names::is_label(name) => {
-                errors.push(
-                    "metadata.namespace",
-                    FieldProblem::Invalid,
-                    "must be lower-case letters, digits and `-`",
-                );
+                errors.push("metadata.namespace", FieldProblem::Invalid, "must be lower-case letters, digits and `-`");
             }
             (false, Some(_)) => {
-                errors.push(
-                    "metadata.namespace",
-                    FieldProblem::Forbidden,
-                    "this kind has no namespace",
-                );
+                errors.push("metadata.namespace", FieldProblem::Forbidden, "this kind has no namespace");
             }
             _ => {}
         }
@@ -408,10 +376,7 @@ pub fn decode<K: Kind>(object: &DynamicObject) -> Result<K, serde_json::Error> {
 pub fn encode<K: Kind>(object: &K) -> Result<DynamicObject, serde_json::Error> {
     let mut dynamic: DynamicObject = serde_json::from_value(serde_json::to_value(object)?)?;
     let resource = K::resource();
-    dynamic.types = Some(kube::core::TypeMeta {
-        api_version: resource.api_version(),
-        kind: resource.kind.to_owned(),
-    });
+    dynamic.types = Some(kube::core::TypeMeta { api_version: resource.api_version(), kind: resource.kind.to_owned() });
     Ok(dynamic)
 }
 

@@ -27,12 +27,7 @@ pub const MAX_CLUSTERS: usize = 256;
     printcolumn(name = "Clusters", type_ = "string", json_path = ".spec.clusters"),
     printcolumn(name = "TTL", type_ = "integer", json_path = ".spec.ttl"),
     printcolumn(name = "Status", type_ = "string", json_path = ".status.summary"),
-    printcolumn(
-        name = "Description",
-        type_ = "string",
-        priority = 1,
-        json_path = ".spec.description"
-    ),
+    printcolumn(name = "Description", type_ = "string", priority = 1, json_path = ".spec.description"),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
 )]
 pub struct KubeconfigSpec {
@@ -79,11 +74,7 @@ impl Kind for Kubeconfig {
     fn validate(&self, old: Option<&Self>, errors: &mut FieldErrors) {
         let spec = &self.spec;
         if spec.clusters.len() > MAX_CLUSTERS {
-            errors.push(
-                "spec.clusters",
-                FieldProblem::TooLong,
-                format!("must name at most {MAX_CLUSTERS} clusters"),
-            );
+            errors.push("spec.clusters", FieldProblem::TooLong, format!("must name at most {MAX_CLUSTERS} clusters"));
         }
         let all = spec.clusters.iter().any(|name| name == "*");
         if all && spec.clusters.len() > 1 {
@@ -98,11 +89,7 @@ impl Kind for Kubeconfig {
             }
         }
         if !all && !spec.current_context.is_empty() && !spec.clusters.contains(&spec.current_context) {
-            errors.push(
-                "spec.currentContext",
-                FieldProblem::Invalid,
-                "must be one of the clusters",
-            );
+            errors.push("spec.currentContext", FieldProblem::Invalid, "must be one of the clusters");
         }
         if spec.ttl < 0 {
             errors.push("spec.ttl", FieldProblem::Invalid, "must not be negative (seconds)");

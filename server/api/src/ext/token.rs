@@ -37,12 +37,7 @@ pub const KIND_API: &str = "";
     printcolumn(name = "Kind", type_ = "string", json_path = ".spec.kind"),
     printcolumn(name = "Cluster", type_ = "string", json_path = ".spec.clusterName"),
     printcolumn(name = "Expires", type_ = "string", json_path = ".status.expiresAt"),
-    printcolumn(
-        name = "Description",
-        type_ = "string",
-        priority = 1,
-        json_path = ".spec.description"
-    ),
+    printcolumn(name = "Description", type_ = "string", priority = 1, json_path = ".spec.description"),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
 )]
 pub struct TokenSpec {
@@ -100,27 +95,15 @@ impl Kind for Token {
     fn validate(&self, old: Option<&Self>, errors: &mut FieldErrors) {
         let spec = &self.spec;
         if ![KIND_SESSION, KIND_KUBECONFIG, KIND_API].contains(&spec.kind.as_str()) {
-            errors.push(
-                "spec.kind",
-                FieldProblem::NotSupported,
-                "must be `session`, `kubeconfig` or empty",
-            );
+            errors.push("spec.kind", FieldProblem::NotSupported, "must be `session`, `kubeconfig` or empty");
         }
         if spec.ttl < 0 {
-            errors.push(
-                "spec.ttl",
-                FieldProblem::Invalid,
-                "must not be negative (milliseconds; 0 is without end)",
-            );
+            errors.push("spec.ttl", FieldProblem::Invalid, "must not be negative (milliseconds; 0 is without end)");
         }
         errors.at_most("spec.description", &spec.description, 1024);
         if !spec.cluster_name.is_empty() && !names::is_cluster_name(&spec.cluster_name) && spec.cluster_name != "local"
         {
-            errors.push(
-                "spec.clusterName",
-                FieldProblem::Invalid,
-                "must be the name of a cluster (`c-…`)",
-            );
+            errors.push("spec.clusterName", FieldProblem::Invalid, "must be the name of a cluster (`c-…`)");
         }
         let Some(old) = old else { return };
         errors.unchanged("spec.userID", &old.spec.user_id, &spec.user_id);

@@ -29,11 +29,7 @@ pub const FORGET_ANNOTATION: &str = "cattle.io/forget";
     status = "ClusterStatus",
     category = "cattle",
     printcolumn(name = "Display Name", type_ = "string", json_path = ".spec.displayName"),
-    printcolumn(
-        name = "Ready",
-        type_ = "string",
-        json_path = ".status.conditions[?(@.type==\"Ready\")].status"
-    ),
+    printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].status"),
     printcolumn(
         name = "Connected",
         type_ = "string",
@@ -193,21 +189,13 @@ impl Kind for Cluster {
         errors.required("spec.displayName", &self.spec.display_name);
         errors.at_most("spec.displayName", &self.spec.display_name, 253);
         if self.spec.display_name.chars().any(char::is_control) {
-            errors.push(
-                "spec.displayName",
-                FieldProblem::Invalid,
-                "must not have control characters",
-            );
+            errors.push("spec.displayName", FieldProblem::Invalid, "must not have control characters");
         }
         errors.at_most("spec.description", &self.spec.description, 4096);
         if let Some(rebind) = &self.spec.rebind
             && (rebind.ca_sha256.len() != 64 || !rebind.ca_sha256.bytes().all(|byte| byte.is_ascii_hexdigit()))
         {
-            errors.push(
-                "spec.rebind.caSha256",
-                FieldProblem::Invalid,
-                "must be a SHA-256 sum in 64 hex digits",
-            );
+            errors.push("spec.rebind.caSha256", FieldProblem::Invalid, "must be a SHA-256 sum in 64 hex digits");
         }
         let uid = |cluster: &Self| Some(cluster.status.as_ref()?.identity.as_ref()?.kube_system_uid.clone());
         if let Some(bound) = old.and_then(uid) {

@@ -76,11 +76,7 @@ impl Kind for ClusterRegistrationToken {
         if let Some(ttl) = self.spec.ttl_minutes
             && !(1..=MAX_TTL_MINUTES).contains(&ttl)
         {
-            errors.push(
-                "spec.ttlMinutes",
-                FieldProblem::Invalid,
-                format!("must be from 1 to {MAX_TTL_MINUTES}"),
-            );
+            errors.push("spec.ttlMinutes", FieldProblem::Invalid, format!("must be from 1 to {MAX_TTL_MINUTES}"));
         }
         if let Some(old) = old {
             errors.unchanged("spec.clusterName", &old.spec.cluster_name, &self.spec.cluster_name);

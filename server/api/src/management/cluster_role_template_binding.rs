@@ -50,10 +50,7 @@ impl ClusterRoleTemplateBindingFields {
     /// The group that the binding names, by principal before plain name.
     #[must_use]
     pub fn group(&self) -> Option<&str> {
-        [&self.group_principal_name, &self.group_name]
-            .into_iter()
-            .find(|name| !name.is_empty())
-            .map(String::as_str)
+        [&self.group_principal_name, &self.group_name].into_iter().find(|name| !name.is_empty()).map(String::as_str)
     }
 }
 
@@ -65,46 +62,24 @@ impl Kind for ClusterRoleTemplateBinding {
     fn validate(&self, old: Option<&Self>, errors: &mut FieldErrors) {
         let spec = &self.spec;
         if self.metadata.namespace.as_deref() != Some(&spec.cluster_name) {
-            errors.push(
-                "clusterName",
-                FieldProblem::Invalid,
-                "must be the cluster that the namespace is named after",
-            );
+            errors.push("clusterName", FieldProblem::Invalid, "must be the cluster that the namespace is named after");
         }
         errors.required("roleTemplateName", &spec.role_template_name);
         let user = !spec.user_name.is_empty() || !spec.user_principal_name.is_empty();
         match (user, spec.group().is_some()) {
             (false, false) => errors.push("userName", FieldProblem::Required, "name a user or a group"),
             (true, true) => {
-                errors.push(
-                    "groupPrincipalName",
-                    FieldProblem::Forbidden,
-                    "name a user or a group, not both",
-                );
+                errors.push("groupPrincipalName", FieldProblem::Forbidden, "name a user or a group, not both");
             }
             (true, false) | (false, true) => {}
         }
         let Some(old) = old else { return };
         errors.unchanged("clusterName", &old.spec.cluster_name, &spec.cluster_name);
-        errors.unchanged(
-            "roleTemplateName",
-            &old.spec.role_template_name,
-            &spec.role_template_name,
-        );
+        errors.unchanged("roleTemplateName", &old.spec.role_template_name, &spec.role_template_name);
         set_once(errors, "userName", &old.spec.user_name, &spec.user_name);
-        set_once(
-            errors,
-            "userPrincipalName",
-            &old.spec.user_principal_name,
-            &spec.user_principal_name,
-        );
+        set_once(errors, "userPrincipalName", &old.spec.user_principal_name, &spec.user_principal_name);
         set_once(errors, "groupName", &old.spec.group_name, &spec.group_name);
-        set_once(
-            errors,
-            "groupPrincipalName",
-            &old.spec.group_principal_name,
-            &spec.group_principal_name,
-        );
+        set_once(errors, "groupPrincipalName", &old.spec.group_principal_name, &spec.group_principal_name);
     }
 }
 

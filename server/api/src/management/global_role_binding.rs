@@ -47,22 +47,14 @@ impl Kind for GlobalRoleBinding {
         match (spec.user_name.is_empty(), spec.group_principal_name.is_empty()) {
             (true, true) => errors.push("userName", FieldProblem::Required, "name a user or a group"),
             (false, false) => {
-                errors.push(
-                    "groupPrincipalName",
-                    FieldProblem::Forbidden,
-                    "name a user or a group, not both",
-                );
+                errors.push("groupPrincipalName", FieldProblem::Forbidden, "name a user or a group, not both");
             }
             (true, false) | (false, true) => {}
         }
         if let Some(old) = old {
             errors.unchanged("globalRoleName", &old.spec.global_role_name, &spec.global_role_name);
             errors.unchanged("userName", &old.spec.user_name, &spec.user_name);
-            errors.unchanged(
-                "groupPrincipalName",
-                &old.spec.group_principal_name,
-                &spec.group_principal_name,
-            );
+            errors.unchanged("groupPrincipalName", &old.spec.group_principal_name, &spec.group_principal_name);
         }
     }
 }

@@ -74,18 +74,10 @@ impl Kind for RoleTemplate {
     fn validate(&self, old: Option<&Self>, errors: &mut FieldErrors) {
         let spec = &self.spec;
         if !["cluster", "project", ""].contains(&spec.context.as_str()) {
-            errors.push(
-                "context",
-                FieldProblem::NotSupported,
-                "must be `cluster`, `project` or empty",
-            );
+            errors.push("context", FieldProblem::NotSupported, "must be `cluster`, `project` or empty");
         }
         if spec.external && !spec.rules.is_empty() {
-            errors.push(
-                "rules",
-                FieldProblem::Forbidden,
-                "an external role has the rules of its ClusterRole",
-            );
+            errors.push("rules", FieldProblem::Forbidden, "an external role has the rules of its ClusterRole");
         }
         check_rules(errors, "rules", &spec.rules);
         for (index, name) in spec.role_template_names.iter().enumerate() {
@@ -111,11 +103,7 @@ pub(crate) fn check_rules(errors: &mut FieldErrors, path: &str, rules: &[PolicyR
     for (index, rule) in rules.iter().enumerate() {
         let path = format!("{path}[{index}]");
         if rule.verbs.is_empty() {
-            errors.push(
-                format!("{path}.verbs"),
-                FieldProblem::Required,
-                "must name at least one verb",
-            );
+            errors.push(format!("{path}.verbs"), FieldProblem::Required, "must name at least one verb");
         }
         if given(&rule.non_resource_urls) {
             if given(&rule.resources) || given(&rule.api_groups) || given(&rule.resource_names) {
@@ -125,18 +113,10 @@ pub(crate) fn check_rules(errors: &mut FieldErrors, path: &str, rules: &[PolicyR
             continue;
         }
         if !given(&rule.resources) {
-            errors.push(
-                format!("{path}.resources"),
-                FieldProblem::Required,
-                "must name at least one resource",
-            );
+            errors.push(format!("{path}.resources"), FieldProblem::Required, "must name at least one resource");
         }
         if !given(&rule.api_groups) {
-            errors.push(
-                format!("{path}.apiGroups"),
-                FieldProblem::Required,
-                "must name at least one API group",
-            );
+            errors.push(format!("{path}.apiGroups"), FieldProblem::Required, "must name at least one API group");
         }
     }
 }

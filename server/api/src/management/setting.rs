@@ -46,11 +46,7 @@ impl SettingFields {
     /// The value, or the default when there is none.
     #[must_use]
     pub fn effective(&self) -> &str {
-        if self.value.is_empty() {
-            &self.default
-        } else {
-            &self.value
-        }
+        if self.value.is_empty() { &self.default } else { &self.value }
     }
 }
 
@@ -62,20 +58,12 @@ impl Kind for Setting {
     fn validate(&self, old: Option<&Self>, errors: &mut FieldErrors) {
         let name = self.metadata.name.as_deref().unwrap_or_default();
         let Some(known) = Known::find(name) else {
-            errors.push(
-                "metadata.name",
-                FieldProblem::NotSupported,
-                "the server has no setting of this name",
-            );
+            errors.push("metadata.name", FieldProblem::NotSupported, "the server has no setting of this name");
             return;
         };
         let before = old.map(|setting| &setting.spec);
         if known.read_only && before.map(|spec| &spec.value) != Some(&self.spec.value) {
-            errors.push(
-                "value",
-                FieldProblem::Forbidden,
-                "is made by the server and cannot be changed here",
-            );
+            errors.push("value", FieldProblem::Forbidden, "is made by the server and cannot be changed here");
         }
         if let Some(before) = before {
             errors.unchanged("default", &before.default, &self.spec.default);

@@ -103,16 +103,8 @@ impl Kind for User {
     fn validate(&self, old: Option<&Self>, errors: &mut FieldErrors) {
         let spec = &self.spec;
         errors.at_most("username", &spec.username, MAX_USERNAME_LENGTH);
-        if spec
-            .username
-            .chars()
-            .any(|c| c.is_control() || c.is_whitespace() || c == ':')
-        {
-            errors.push(
-                "username",
-                FieldProblem::Invalid,
-                "must not have spaces, colons or control characters",
-            );
+        if spec.username.chars().any(|c| c.is_control() || c.is_whitespace() || c == ':') {
+            errors.push("username", FieldProblem::Invalid, "must not have spaces, colons or control characters");
         }
         errors.at_most("displayName", &spec.display_name, 253);
         errors.at_most("description", &spec.description, 4096);
@@ -131,11 +123,7 @@ impl Kind for User {
             errors.unchanged("username", &old.spec.username, &spec.username);
         }
         if spec.password.is_some() {
-            errors.push(
-                "password",
-                FieldProblem::Forbidden,
-                "is set on create only; change it through the login API",
-            );
+            errors.push("password", FieldProblem::Forbidden, "is set on create only; change it through the login API");
         }
     }
 }

@@ -83,10 +83,7 @@ fn lookup<'a>(root: &'a Value, path: &str) -> Option<&'a Value> {
             let (filter, after) = after.split_once(")]")?;
             let (key, wanted) = filter.split_once("==")?;
             let wanted = wanted.trim_matches(['"', '\'']);
-            current = current
-                .as_array()?
-                .iter()
-                .find(|item| item.get(key).and_then(Value::as_str) == Some(wanted))?;
+            current = current.as_array()?.iter().find(|item| item.get(key).and_then(Value::as_str) == Some(wanted))?;
             rest = after;
         } else {
             let after = rest.strip_prefix('.')?;
@@ -112,16 +109,9 @@ mod tests {
         });
         let value = |path: &str| lookup(&object, path).cloned();
         assert_eq!(value(".spec.displayName"), Some(json!("prod")));
-        assert_eq!(
-            value(r#".status.conditions[?(@.type=="Ready")].status"#),
-            Some(json!("False"))
-        );
-        for missing in [
-            ".spec.nothing",
-            ".status.conditions[?(@.type==\"Other\")].status",
-            ".spec[?(@.a==\"b\")]",
-            "x",
-        ] {
+        assert_eq!(value(r#".status.conditions[?(@.type=="Ready")].status"#), Some(json!("False")));
+        for missing in [".spec.nothing", ".status.conditions[?(@.type==\"Other\")].status", ".spec[?(@.a==\"b\")]", "x"]
+        {
             assert_eq!(value(missing), None, "{missing}");
         }
     }

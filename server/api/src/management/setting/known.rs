@@ -84,10 +84,7 @@ pub static ALL: &[Known] = &[
     Known {
         name: AUTH_TOKEN_MAX_TTL_MINUTES,
         default: "129600",
-        rule: Rule::Integer {
-            min: 0,
-            max: 10 * YEAR_MINUTES,
-        },
+        rule: Rule::Integer { min: 0, max: 10 * YEAR_MINUTES },
         read_only: false,
         public: false,
         description: "The longest life of an API token in minutes; 0 is no limit.",
@@ -95,10 +92,7 @@ pub static ALL: &[Known] = &[
     Known {
         name: AUTH_USER_SESSION_TTL_MINUTES,
         default: "960",
-        rule: Rule::Integer {
-            min: 1,
-            max: YEAR_MINUTES,
-        },
+        rule: Rule::Integer { min: 1, max: YEAR_MINUTES },
         read_only: false,
         public: false,
         description: "Minutes that a sign-in lasts.",
@@ -114,10 +108,7 @@ pub static ALL: &[Known] = &[
     Known {
         name: REGISTRATION_TOKEN_TTL_MINUTES,
         default: "1440",
-        rule: Rule::Integer {
-            min: 1,
-            max: 30 * 24 * 60,
-        },
+        rule: Rule::Integer { min: 1, max: 30 * 24 * 60 },
         read_only: false,
         public: false,
         description: "Minutes that a registration token is good for when nothing else is asked.",
@@ -133,10 +124,7 @@ pub static ALL: &[Known] = &[
     Known {
         name: KUBECONFIG_DEFAULT_TOKEN_TTL_MINUTES,
         default: "43200",
-        rule: Rule::Integer {
-            min: 0,
-            max: 10 * YEAR_MINUTES,
-        },
+        rule: Rule::Integer { min: 0, max: 10 * YEAR_MINUTES },
         read_only: false,
         public: false,
         description: "Minutes that the token in a generated kubeconfig lasts; 0 is as long as auth-token-max-ttl-minutes allows.",
@@ -202,22 +190,10 @@ impl Rule {
                 value.parse::<i64>().is_ok_and(|number| (min..=max).contains(&number)),
                 format!("must be a whole number from {min} to {max}"),
             ),
-            Self::Boolean => (
-                matches!(value, "true" | "false"),
-                "must be `true` or `false`".to_owned(),
-            ),
-            Self::HttpsUrl => (
-                is_https_origin(value),
-                "must be an https:// URL without a path".to_owned(),
-            ),
-            Self::ImagePrefix => (
-                is_image_prefix(value),
-                "must be host[:port][/path], without a scheme".to_owned(),
-            ),
-            Self::Pem => (
-                value.contains("-----BEGIN CERTIFICATE-----"),
-                "must be PEM certificates".to_owned(),
-            ),
+            Self::Boolean => (matches!(value, "true" | "false"), "must be `true` or `false`".to_owned()),
+            Self::HttpsUrl => (is_https_origin(value), "must be an https:// URL without a path".to_owned()),
+            Self::ImagePrefix => (is_image_prefix(value), "must be host[:port][/path], without a scheme".to_owned()),
+            Self::Pem => (value.contains("-----BEGIN CERTIFICATE-----"), "must be PEM certificates".to_owned()),
             Self::Text { max } => (value.len() <= max, format!("must have at most {max} bytes")),
         };
         if allowed { Ok(()) } else { Err(what) }
@@ -230,23 +206,15 @@ fn is_https_origin(value: &str) -> bool {
     };
     let authority = authority.strip_suffix('/').unwrap_or(authority);
     !authority.is_empty()
-        && authority
-            .parse::<http::uri::Authority>()
-            .is_ok_and(|parsed| !parsed.as_str().contains('@'))
+        && authority.parse::<http::uri::Authority>().is_ok_and(|parsed| !parsed.as_str().contains('@'))
 }
 
 fn is_image_prefix(value: &str) -> bool {
     let part = |part: &str| {
-        !part.is_empty()
-            && part
-                .bytes()
-                .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"-._".contains(&b))
+        !part.is_empty() && part.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"-._".contains(&b))
     };
-    let (host, path) = value
-        .split_once('/')
-        .map_or((value, None), |(host, path)| (host, Some(path)));
-    host.parse::<http::uri::Authority>()
-        .is_ok_and(|parsed| !parsed.as_str().contains('@'))
+    let (host, path) = value.split_once('/').map_or((value, None), |(host, path)| (host, Some(path)));
+    host.parse::<http::uri::Authority>().is_ok_and(|parsed| !parsed.as_str().contains('@'))
         && path.is_none_or(|path| path.split('/').all(part))
 }
 
@@ -258,16 +226,8 @@ mod tests {
     fn the_table_is_sorted_and_its_defaults_pass_their_own_rules() {
         assert!(ALL.is_sorted_by(|a, b| a.description != b.description && a.name != b.name));
         for known in ALL {
-            assert!(
-                known.default.is_empty() || known.rule.check(known.default).is_ok(),
-                "{}",
-                known.name
-            );
-            assert!(
-                Known::find(known.name).is_some_and(|found| std::ptr::eq(found, known)),
-                "{} twice",
-                known.name
-            );
+            assert!(known.default.is_empty() || known.rule.check(known.default).is_ok(), "{}", known.name);
+            assert!(Known::find(known.name).is_some_and(|found| std::ptr::eq(found, known)), "{} twice", known.name);
         }
     }
 
@@ -279,25 +239,11 @@ mod tests {
             assert!(!check(PASSWORD_MIN_LENGTH, bad), "{bad}");
         }
         assert!(check(SERVER_URL, "https://cattle.example.com") && check(SERVER_URL, "https://10.0.0.1:8443/"));
-        for bad in [
-            "http://cattle.example.com",
-            "https://",
-            "https://a/b",
-            "https://user@a",
-            "cattle.example.com",
-        ] {
+        for bad in ["http://cattle.example.com", "https://", "https://a/b", "https://user@a", "cattle.example.com"] {
             assert!(!check(SERVER_URL, bad), "{bad}");
         }
-        assert!(check(
-            SYSTEM_DEFAULT_REGISTRY,
-            "registry.example.com:5000/mirror/cattle"
-        ));
-        for bad in [
-            "https://registry.example.com",
-            "registry.example.com/",
-            "a b",
-            "registry.example.com/../x y",
-        ] {
+        assert!(check(SYSTEM_DEFAULT_REGISTRY, "registry.example.com:5000/mirror/cattle"));
+        for bad in ["https://registry.example.com", "registry.example.com/", "a b", "registry.example.com/../x y"] {
             assert!(!check(SYSTEM_DEFAULT_REGISTRY, bad), "{bad}");
         }
         assert!(check(KUBECONFIG_GENERATE_TOKEN, "false") && !check(KUBECONFIG_GENERATE_TOKEN, "no"));
