@@ -20,14 +20,12 @@ pub(super) fn store_error_shared(error: &Arc<rusqlite::Error>) -> StoreError {
 }
 
 fn known(error: &rusqlite::Error) -> Option<StoreError> {
-    match error.sqlite_error_code()? {
-        ErrorCode::DiskFull => Some(StoreError::Full),
-        ErrorCode::SystemIoFailure if is_full(error) => Some(StoreError::Full),
-        ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase => {
-            Some(StoreError::Corrupt { what: "the database".to_owned() })
-        }
-        _ => None,
+    let code = error.sqlite_error_code()?;
+    if code == ErrorCode::DiskFull || is_full(error) {
+        return Some(StoreError::Full);
     }
+    let damaged = matches!(code, ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase);
+    damaged.then(|| StoreError::Corrupt { what: "the database".to_owned() })
 }
 
 /// Whether the disk cannot be trusted after this error.

@@ -11,6 +11,11 @@ use serde_json::json;
 /// How long a test waits for what must come.
 const DEADLINE: Duration = Duration::from_secs(30);
 
+pub(crate) fn private_directory() -> tempfile::TempDir {
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o700);
+    tempfile::Builder::new().permissions(mode).tempdir().expect("a directory")
+}
+
 pub(crate) fn user(name: &str) -> DynamicObject {
     object(json!({"name": name}), "somebody")
 }

@@ -86,7 +86,7 @@ async fn pages_under_random_writes() {
 }
 
 async fn write(store: &TestStore, model: &mut BTreeMap<String, Revision>, name: &str, kind: u64) {
-    let current = store.get(&common::key(name)).await.expect("readable");
+    let current = store.get(&crate::common::key(name)).await.expect("readable");
     match (current, kind) {
         (None, _) => {
             let made = put(store, create(user(name))).await;

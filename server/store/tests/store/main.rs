@@ -1,5 +1,10 @@
 //! The store as its users see it, and what becomes of it when things go wrong.
+#![expect(clippy::print_stdout, reason = "a test that is skipped says why")]
 
 mod common;
+mod crash;
+mod directory;
+mod disk_full;
 mod history;
 mod objects;
+mod power;
