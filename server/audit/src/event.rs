@@ -21,10 +21,7 @@ pub struct AuditId(Uuid);
 impl AuditId {
     /// A fresh id.
     #[must_use]
-    #[expect(
-        clippy::new_without_default,
-        reason = "a default that differs each time would surprise"
-    )]
+    #[expect(clippy::new_without_default, reason = "a default that differs each time would surprise")]
     pub fn new() -> Self {
         Self(Uuid::new_v4())
     }
@@ -50,11 +47,7 @@ impl Actor {
     /// An actor of whom only the name is known, e.g. the login name of a sign-in that may fail.
     #[must_use]
     pub fn named(username: impl Into<String>) -> Self {
-        Self {
-            username: username.into(),
-            groups: Vec::new(),
-            extra: BTreeMap::new(),
-        }
+        Self { username: username.into(), groups: Vec::new(), extra: BTreeMap::new() }
     }
 
     /// The actor in these groups and with these extras.
@@ -236,17 +229,8 @@ impl Event {
     }
 
     fn at(&self, stage: Stage, code: u16, reason: Option<String>) -> Self {
-        let response_status = Some(ResponseStatus {
-            metadata: BTreeMap::new(),
-            code,
-            reason,
-        });
-        Self {
-            stage,
-            stage_timestamp: Timestamp::now(),
-            response_status,
-            ..self.clone()
-        }
+        let response_status = Some(ResponseStatus { metadata: BTreeMap::new(), code, reason });
+        Self { stage, stage_timestamp: Timestamp::now(), response_status, ..self.clone() }
     }
 }
 
@@ -303,15 +287,10 @@ mod tests {
         let extra = BTreeMap::from([("username".to_owned(), vec!["ann".to_owned()])]);
         let actor = Actor::named("u-abcde").with(&["system:authenticated".to_owned()], &extra);
         let info = RequestInfo::parse("POST", "/apis/apps/v1/namespaces/shop/deployments", None);
-        let event = Event::request(
-            AuditId::new(),
-            actor,
-            &info,
-            "/apis/apps/v1/namespaces/shop/deployments",
-        )
-        .from_address(IpAddr::from([192, 0, 2, 7]))
-        .user_agent("kubectl/v1.34.0")
-        .annotate("cattle.io/cluster", "c-abcde");
+        let event = Event::request(AuditId::new(), actor, &info, "/apis/apps/v1/namespaces/shop/deployments")
+            .from_address(IpAddr::from([192, 0, 2, 7]))
+            .user_agent("kubectl/v1.34.0")
+            .annotate("cattle.io/cluster", "c-abcde");
         let value: serde_json::Value = serde_json::from_slice(&event.completed(201).to_line()).unwrap();
         assert_eq!(value["kind"], "Event");
         assert_eq!(value["apiVersion"], "audit.k8s.io/v1");
@@ -333,17 +312,11 @@ mod tests {
     #[test]
     fn no_value_can_forge_a_line_or_repaint_a_terminal() {
         let evil = "a\nb\r\u{1b}[2Jc\u{9b}d\u{202e}e\u{2028}f\u{7f}g\u{e0041}h\u{feff}";
-        let line = event("/x")
-            .user_agent(evil)
-            .annotate("cattle.io/cluster", evil)
-            .to_line();
+        let line = event("/x").user_agent(evil).annotate("cattle.io/cluster", evil).to_line();
         let text = std::str::from_utf8(&line).unwrap();
         assert_eq!(text.matches('\n').count(), 1);
         assert!(text.ends_with('\n'));
-        assert!(
-            !text.trim_end().chars().any(|c| c.is_control() || is_hidden(c)),
-            "{text}"
-        );
+        assert!(!text.trim_end().chars().any(|c| c.is_control() || is_hidden(c)), "{text}");
         let value: serde_json::Value = serde_json::from_str(text).unwrap();
         assert_eq!(value["userAgent"], evil, "escaping loses nothing");
     }

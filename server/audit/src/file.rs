@@ -36,11 +36,7 @@ impl FileSinkConfig {
     /// 100 MiB per file, ten rotated files.
     #[must_use]
     pub fn new(path: PathBuf) -> Self {
-        Self {
-            path,
-            max_bytes: 100 * 1024 * 1024,
-            keep: 10,
-        }
+        Self { path, max_bytes: 100 * 1024 * 1024, keep: 10 }
     }
 }
 
@@ -79,33 +75,20 @@ impl FileSink {
         let path = config.path.clone();
         let file = RotatingFile::open(&path, config.max_bytes, config.keep)
             .map_err(|error| AuditError::from_io(&path, error))?;
-        let state = Arc::new(State {
-            path,
-            available: AtomicBool::new(true),
-            lost: AtomicU64::new(0),
-        });
+        let state = Arc::new(State { path, available: AtomicBool::new(true), lost: AtomicU64::new(0) });
         let (queue, jobs) = mpsc::channel(QUEUE);
         let writer = {
             let state = Arc::clone(&state);
-            thread::Builder::new()
-                .name("audit".to_owned())
-                .spawn(move || write_all(jobs, file, &state))
+            thread::Builder::new().name("audit".to_owned()).spawn(move || write_all(jobs, file, &state))
         };
         let writer = writer.map_err(|error| AuditError::from_io(&state.path, error))?;
-        Ok(Self {
-            queue: Some(queue),
-            state,
-            writer: Some(writer),
-        })
+        Ok(Self { queue: Some(queue), state, writer: Some(writer) })
     }
 
     async fn write(&self, line: Vec<u8>) -> Result<(), AuditError> {
         let (done, result) = oneshot::channel();
         let queue = self.queue.as_ref().ok_or(AuditError::Closed)?;
-        queue
-            .send(Job { line, done: Some(done) })
-            .await
-            .map_err(|_| AuditError::Closed)?;
+        queue.send(Job { line, done: Some(done) }).await.map_err(|_| AuditError::Closed)?;
         result.await.map_err(|_| AuditError::Closed)?
     }
 }
@@ -124,10 +107,7 @@ impl AuditSink for FileSink {
     }
 
     fn note(&self, event: &Event) {
-        let job = Job {
-            line: event.to_line(),
-            done: None,
-        };
+        let job = Job { line: event.to_line(), done: None };
         if self.queue.as_ref().is_none_or(|queue| queue.try_send(job).is_err()) {
             self.state.lost.fetch_add(1, Ordering::Relaxed);
         }
@@ -182,9 +162,7 @@ fn answer(job: Job, error: Option<&io::Error>, state: &State) {
         (Some(done), None) => drop(done.send(Ok(()))),
         (Some(done), Some(error)) => {
             // An io::Error cannot be cloned; kind and code are what is left of it for each waiter.
-            let copy = error
-                .raw_os_error()
-                .map_or_else(|| error.kind().into(), io::Error::from_raw_os_error);
+            let copy = error.raw_os_error().map_or_else(|| error.kind().into(), io::Error::from_raw_os_error);
             drop(done.send(Err(AuditError::from_io(&state.path, copy))));
         }
         (None, None) => {}
@@ -201,12 +179,7 @@ mod tests {
 
     fn event(number: usize) -> Event {
         let path = format!("/api/v1/namespaces/a/pods/p-{number}");
-        Event::request(
-            AuditId::new(),
-            Actor::named("u-abcde"),
-            &RequestInfo::parse("DELETE", &path, None),
-            &path,
-        )
+        Event::request(AuditId::new(), Actor::named("u-abcde"), &RequestInfo::parse("DELETE", &path, None), &path)
     }
 
     #[tokio::test]

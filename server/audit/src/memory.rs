@@ -24,10 +24,7 @@ impl MemorySink {
     /// What was recorded, as parsed lines, oldest first.
     pub fn lines(&self) -> Vec<serde_json::Value> {
         let events = self.events.lock();
-        events
-            .iter()
-            .filter_map(|event| serde_json::from_slice(&event.to_line()).ok())
-            .collect()
+        events.iter().filter_map(|event| serde_json::from_slice(&event.to_line()).ok()).collect()
     }
 
     fn push(&self, event: &Event) -> Result<(), AuditError> {

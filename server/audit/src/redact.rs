@@ -4,16 +4,8 @@ const IMPORT: &str = "/v3/import/";
 const REDACTED: &str = "REDACTED";
 
 /// Query parameters whose values are credentials, lower case.
-const SECRET_PARAMETERS: [&str; 8] = [
-    "token",
-    "access_token",
-    "id_token",
-    "refresh_token",
-    "password",
-    "secret",
-    "client_secret",
-    "code",
-];
+const SECRET_PARAMETERS: [&str; 8] =
+    ["token", "access_token", "id_token", "refresh_token", "password", "secret", "client_secret", "code"];
 
 /// The URI with the registration token of an import path and the values of credential parameters replaced. What comes
 /// after the token (`_<cluster>.yaml`) stays, so that a reader sees which cluster it was.
@@ -70,10 +62,7 @@ mod tests {
         let table = [
             ("/api/v1/pods?limit=500&watch=true", "/api/v1/pods?limit=500&watch=true"),
             ("/v3/import/abc_c-xyz12.yaml", "/v3/import/REDACTED_c-xyz12.yaml"),
-            (
-                "/v3/import/a_b_c-xyz12.yaml?x=1",
-                "/v3/import/REDACTED_c-xyz12.yaml?x=1",
-            ),
+            ("/v3/import/a_b_c-xyz12.yaml?x=1", "/v3/import/REDACTED_c-xyz12.yaml?x=1"),
             ("/V3/Import/abc_c-xyz12.yaml", "/V3/Import/REDACTED_c-xyz12.yaml"),
             ("/x/v3/import/abc", "/x/v3/import/REDACTED"),
             ("/v3/import/", "/v3/import/REDACTED"),

@@ -20,11 +20,7 @@ impl RequestInfo {
         let safe = matches!(method, "GET" | "HEAD" | "OPTIONS");
         let mut segments: Vec<&str> = path.split('/').filter(|segment| !segment.is_empty()).collect();
         let Some(mut object) = api_of(&mut segments) else {
-            return Self {
-                verb: method.to_ascii_lowercase(),
-                object: None,
-                safe,
-            };
+            return Self { verb: method.to_ascii_lowercase(), object: None, safe };
         };
         // `/api/v1/watch/…` is the old form of `?watch=true`.
         let old_watch = segments.first() == Some(&"watch");
@@ -32,30 +28,18 @@ impl RequestInfo {
             segments.remove(0);
         }
         if segments.is_empty() {
-            return Self {
-                verb: method.to_ascii_lowercase(),
-                object: None,
-                safe,
-            };
+            return Self { verb: method.to_ascii_lowercase(), object: None, safe };
         }
         fill(&mut object, &segments);
         let watch = old_watch || query.is_some_and(asks_for_watch);
         let verb = verb_of(method, object.name.is_empty(), watch);
-        Self {
-            verb: verb.to_owned(),
-            object: Some(object),
-            safe,
-        }
+        Self { verb: verb.to_owned(), object: Some(object), safe }
     }
 
     /// A request that is about no object, with a verb of its own.
     #[must_use]
     pub fn non_resource(verb: &str) -> Self {
-        Self {
-            verb: verb.to_owned(),
-            object: None,
-            safe: false,
-        }
+        Self { verb: verb.to_owned(), object: None, safe: false }
     }
 
     /// The Kubernetes verb (`get`, `list`, `watch`, `create`, …), or the method in lower case if no object is named.
@@ -102,10 +86,7 @@ impl RequestInfo {
     fn is_review(&self) -> bool {
         self.object.as_ref().is_some_and(|object| {
             self.verb == "create"
-                && matches!(
-                    object.api_group.as_str(),
-                    "authorization.k8s.io" | "authentication.k8s.io"
-                )
+                && matches!(object.api_group.as_str(), "authorization.k8s.io" | "authentication.k8s.io")
                 && object.subresource.is_empty()
                 && object.resource.ends_with("reviews")
         })
@@ -121,11 +102,7 @@ fn api_of(segments: &mut Vec<&str>) -> Option<ObjectReference> {
     };
     let (api_group, api_version) = (group.to_owned(), version.to_owned());
     segments.drain(..used);
-    Some(ObjectReference {
-        api_group,
-        api_version,
-        ..ObjectReference::default()
-    })
+    Some(ObjectReference { api_group, api_version, ..ObjectReference::default() })
 }
 
 fn fill(object: &mut ObjectReference, segments: &[&str]) {
@@ -183,9 +160,7 @@ mod tests {
 
     fn parse(request: &str) -> RequestInfo {
         let (method, uri) = request.split_once(' ').unwrap();
-        let (path, query) = uri
-            .split_once('?')
-            .map_or((uri, None), |(path, query)| (path, Some(query)));
+        let (path, query) = uri.split_once('?').map_or((uri, None), |(path, query)| (path, Some(query)));
         RequestInfo::parse(method, path, query)
     }
 
@@ -216,23 +191,11 @@ mod tests {
             ("GET /api/v1/watch/namespaces/a/pods", "watch |v1|a|pods||"),
             ("GET /api/v1/namespaces", "list |v1||namespaces||"),
             ("GET /api/v1/namespaces/a", "get |v1|a|namespaces|a|"),
-            (
-                "PUT /api/v1/namespaces/a/finalize",
-                "update |v1|a|namespaces|a|finalize",
-            ),
+            ("PUT /api/v1/namespaces/a/finalize", "update |v1|a|namespaces|a|finalize"),
             ("GET /api/v1/namespaces/a/pods/b", "get |v1|a|pods|b|"),
-            (
-                "POST /api/v1/namespaces/a/pods/b/exec?command=sh",
-                "create |v1|a|pods|b|exec",
-            ),
-            (
-                "DELETE /apis/apps/v1/namespaces/a/deployments",
-                "deletecollection apps|v1|a|deployments||",
-            ),
-            (
-                "PATCH /apis/apps/v1/namespaces/a/deployments/x/scale",
-                "patch apps|v1|a|deployments|x|scale",
-            ),
+            ("POST /api/v1/namespaces/a/pods/b/exec?command=sh", "create |v1|a|pods|b|exec"),
+            ("DELETE /apis/apps/v1/namespaces/a/deployments", "deletecollection apps|v1|a|deployments||"),
+            ("PATCH /apis/apps/v1/namespaces/a/deployments/x/scale", "patch apps|v1|a|deployments|x|scale"),
             ("GET /version", "get"),
             ("GET /api/v1", "get"),
             ("GET /apis/apps", "get"),

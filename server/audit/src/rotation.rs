@@ -20,13 +20,7 @@ impl RotatingFile {
     /// Opens or creates the log, readable by its owner only. A line that a crash has torn is ended, never removed.
     pub(crate) fn open(path: &Path, max_bytes: u64, keep: usize) -> io::Result<Self> {
         let (file, length) = open(path)?;
-        Ok(Self {
-            path: path.to_owned(),
-            file,
-            length,
-            max_bytes,
-            keep,
-        })
+        Ok(Self { path: path.to_owned(), file, length, max_bytes, keep })
     }
 
     /// Appends whole lines and makes them durable. After an error the file is as long as before.
@@ -59,19 +53,12 @@ impl RotatingFile {
         }
         (self.file, self.length) = open(&self.path)?;
         // The renames are durable when the directory is.
-        self.path
-            .parent()
-            .map_or(Ok(()), |directory| File::open(directory)?.sync_all())
+        self.path.parent().map_or(Ok(()), |directory| File::open(directory)?.sync_all())
     }
 }
 
 fn open(path: &Path) -> io::Result<(File, u64)> {
-    let mut file = OpenOptions::new()
-        .read(true)
-        .append(true)
-        .create(true)
-        .mode(0o600)
-        .open(path)?;
+    let mut file = OpenOptions::new().read(true).append(true).create(true).mode(0o600).open(path)?;
     let metadata = file.metadata()?;
     if metadata.is_file() {
         file.set_permissions(Permissions::from_mode(0o600))?;

@@ -70,9 +70,10 @@ impl AuditError {
 
     pub(crate) fn from_io(path: &std::path::Path, source: io::Error) -> Self {
         let path = path.to_owned();
-        match source.kind() {
-            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Self::Full { path },
-            _ => Self::Io { path, source },
+        if matches!(source.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) {
+            Self::Full { path }
+        } else {
+            Self::Io { path, source }
         }
     }
 }

@@ -14,12 +14,9 @@ use crate::error::ProxyError;
 use crate::grace::{self, Verdict};
 use crate::request_body::ClientBody;
 use crate::service::{Admitted, Proxy};
-use crate::upstream::{Hop, RequestBody, Switch, Upstream, UpstreamBody, UpstreamError};
+use crate::upstream::{ANSWER_DEADLINE, Hop, RequestBody, Switch, Upstream, UpstreamBody, UpstreamError};
 
-/// How long an API server may take to begin an answer, counted from the last part of the body that the client gave. Its own
-/// limit for ordinary requests is 60 s; it answers after that by itself.
-const ANSWER_DEADLINE: Duration = Duration::from_secs(90);
-/// The same where a container or a proxied service decides.
+/// How long an answer may take to begin where a container or a proxied service decides.
 const LONG_ANSWER_DEADLINE: Duration = Duration::from_secs(600);
 
 /// What an API server said.
@@ -129,6 +126,7 @@ impl<'a> Attempts<'a> {
         request
     }
 
+    /// Resolves when the answer should have begun, counted from the last part of the body that the client gave.
     async fn too_late(&self) {
         let patience = if self.request.long_running { LONG_ANSWER_DEADLINE } else { ANSWER_DEADLINE };
         let begun = Instant::now();

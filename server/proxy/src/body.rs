@@ -8,6 +8,7 @@ use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use tokio::time::{Sleep, sleep};
 
+use crate::event::Events;
 use crate::running::Running;
 use crate::upstream::UpstreamBody;
 
@@ -41,9 +42,8 @@ struct Streamed {
     upstream: UpstreamBody,
     ended: Pin<Box<dyn Future<Output = ()> + Send>>,
     state: State,
-    /// A stream of lines, each of them an event: it can end between two of them.
-    lines: bool,
-    between_lines: bool,
+    /// A watch whose events can be told apart: it can end between two of them.
+    events: Option<Events>,
     running: Option<Running>,
 }
 
@@ -65,20 +65,17 @@ impl ProxyBody {
         Self(Content::Fixed(None))
     }
 
-    /// An API server's answer. `read` is what somebody has read of it, `lines` tells a watch.
-    pub(crate) fn streamed(read: Option<Bytes>, upstream: UpstreamBody, running: Running, lines: bool) -> Self {
+    /// An API server's answer. `read` is what somebody has read of it; a watch has `events`.
+    pub(crate) fn streamed(
+        read: Option<Bytes>,
+        upstream: UpstreamBody,
+        running: Running,
+        events: Option<Events>,
+    ) -> Self {
         let ended = Box::pin(running.ended());
         let running = Some(running);
         let state = State::Flowing;
-        Self(Content::Streamed(Box::new(Streamed {
-            read,
-            upstream,
-            ended,
-            state,
-            lines,
-            between_lines: true,
-            running,
-        })))
+        Self(Content::Streamed(Box::new(Streamed { read, upstream, ended, state, events, running })))
     }
 }
 
@@ -108,8 +105,8 @@ impl Body for ProxyBody {
     fn size_hint(&self) -> SizeHint {
         match &self.0 {
             Content::Fixed(text) => SizeHint::with_exact(text.as_ref().map_or(0, |text| text.len() as u64)),
-            // Lines may be cut, so their length is not promised.
-            Content::Streamed(streamed) if streamed.read.is_some() || streamed.lines => SizeHint::default(),
+            // A watch may end early, so its length is not promised.
+            Content::Streamed(streamed) if streamed.read.is_some() || streamed.events.is_some() => SizeHint::default(),
             Content::Streamed(streamed) => streamed.upstream.size_hint(),
         }
     }
@@ -124,13 +121,13 @@ impl Streamed {
             if let Some(running) = &mut self.running {
                 running.revoked();
             }
-            if !self.lines {
+            if self.events.is_none() {
                 return self.end(Some(ProxyBodyError::Revoked));
             }
             self.state = State::Closing(Box::pin(sleep(EVENT_DEADLINE)));
         }
         if let State::Closing(deadline) = &mut self.state {
-            if self.between_lines {
+            if self.events.is_some_and(|events| events.is_between()) {
                 return self.end(None);
             }
             if deadline.as_mut().poll(cx).is_ready() {
@@ -148,19 +145,10 @@ impl Streamed {
     }
 
     fn passed(&mut self, frame: Frame<Bytes>) -> Frame<Bytes> {
-        if !self.lines {
-            return frame;
-        }
-        match frame.into_data() {
-            Ok(mut data) => {
-                let newline = data.iter().position(|byte| *byte == b'\n');
-                if let (State::Closing(_), Some(at)) = (&self.state, newline) {
-                    data.truncate(at + 1);
-                }
-                self.between_lines = data.last().map_or(self.between_lines, |byte| *byte == b'\n');
-                Frame::data(data)
-            }
-            Err(frame) => frame,
+        let closing = matches!(self.state, State::Closing(_));
+        match &mut self.events {
+            Some(events) => frame.map_data(|data| events.pass(data, closing)),
+            None => frame,
         }
     }
 

@@ -54,6 +54,7 @@ mod attempt;
 mod body;
 mod directory;
 mod error;
+mod event;
 mod grace;
 mod headers;
 mod impersonate;

@@ -90,7 +90,8 @@ fn check_upstream(path: &str) -> Result<(), PathError> {
     }
     let segments: Vec<&str> = path.split('/').skip(1).collect();
     // What follows `proxy` is another server's path and may be anything; before that, an empty segment is ambiguous.
-    let own = segments.iter().position(|segment| *segment == "proxy").unwrap_or(segments.len().saturating_sub(1));
+    let own =
+        segments.iter().position(|segment| *segment == "proxy").unwrap_or_else(|| segments.len().saturating_sub(1));
     if segments[..own].iter().any(|segment| segment.is_empty()) {
         return Err(PathError::Ambiguous("it has empty segments"));
     }

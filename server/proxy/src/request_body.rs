@@ -77,7 +77,7 @@ impl ClientBody {
     fn attempt_held(&self, hold: Option<Hold>) -> Attempt {
         Attempt {
             unread: Arc::clone(&self.unread),
-            hint: self.hint.clone(),
+            hint: self.hint,
             empty: self.empty,
             progress: Arc::clone(&self.progress),
             hold,
@@ -144,7 +144,7 @@ impl Body for Attempt {
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.body.as_ref().map_or_else(|| self.hint.clone(), Body::size_hint)
+        self.body.as_ref().map_or_else(|| self.hint, Body::size_hint)
     }
 }
 

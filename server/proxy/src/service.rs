@@ -9,7 +9,7 @@ use cattle_auth::UserInfo;
 use cattle_proto::id::ClusterId;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::uri::PathAndQuery;
-use http::{Method, Request, Response, StatusCode, request};
+use http::{Method, Request, Response, StatusCode, request, response as response_head};
 use http_body::Body;
 use hyper::upgrade::OnUpgrade;
 use parking_lot::Mutex;
@@ -20,6 +20,7 @@ use crate::attempt::{Answered, Attempts};
 use crate::body::ProxyBody;
 use crate::directory::{ClusterDialer, ClusterDirectory, Impersonators};
 use crate::error::ProxyError;
+use crate::event::Events;
 use crate::headers::{ClientHeaders, UpgradeProtocol};
 use crate::impersonate::ImpersonationHeaders;
 use crate::limits::{Limiter, Limits};
@@ -287,8 +288,8 @@ impl Proxy {
                 let headers =
                     response::forwarded(&head.headers, &admitted.cluster, &admitted.server_name).map_err(refused)?;
                 running.answered(head.status);
-                let lines = admitted.watch && is_lines(&head.headers);
-                Ok(with(head.status, headers, ProxyBody::streamed(read, body, running, lines)))
+                let events = events_of(&head).filter(|_| admitted.watch);
+                Ok(with(head.status, headers, ProxyBody::streamed(read, body, running, events)))
             }
         }
     }
@@ -324,8 +325,8 @@ fn with(status: StatusCode, headers: HeaderMap, body: ProxyBody) -> Response<Pro
     response
 }
 
-/// A watch in JSON is one event per line; the protobuf one is framed by lengths.
-fn is_lines(headers: &HeaderMap) -> bool {
-    let kind = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
-    kind.is_some_and(|kind| kind.starts_with("application/json"))
+/// The framing of an answer to a watch. An error instead of a watch is one whole text.
+fn events_of(head: &response_head::Parts) -> Option<Events> {
+    let kind = head.headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    kind.filter(|_| head.status == StatusCode::OK).and_then(Events::of)
 }

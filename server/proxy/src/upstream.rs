@@ -60,13 +60,15 @@ pub use tls::ApiServerError;
 const DIAL_DEADLINE: Duration = Duration::from_secs(15);
 /// TLS handshake through the tunnel.
 const TLS_DEADLINE: Duration = Duration::from_secs(10);
+/// The head of an answer, where nobody else watches over it. An API server ends ordinary requests after 60 s by itself.
+pub(crate) const ANSWER_DEADLINE: Duration = Duration::from_secs(90);
 /// How often connections that idle too long are looked for.
 const SWEEP: Duration = Duration::from_secs(10);
 
 /// A client of one cluster's API server, through the cluster's dialer. Cheap to clone; clones share the pool.
 ///
 /// As a [`tower::Service`] it takes requests whose URI is a path; whatever authority stands there is replaced by the verified
-/// server name. It adds no credential. Dropping the last clone closes all connections.
+/// server name. It adds no credential, and waits 90 s for the head of an answer. Dropping the last clone closes all connections.
 #[derive(Clone)]
 pub struct Upstream {
     inner: Arc<Inner>,
@@ -246,7 +248,10 @@ where
     fn call(&mut self, request: Request<B>) -> Self::Future {
         let upstream = self.clone();
         let request = request.map(|body| body.map_err(Into::into).boxed_unsync());
-        Box::pin(async move { upstream.send(request).await })
+        Box::pin(async move {
+            let answered = timeout(ANSWER_DEADLINE, upstream.send(request)).await;
+            answered.unwrap_or(Err(UpstreamError::TimedOut(Hop::Answer)))
+        })
     }
 }
 

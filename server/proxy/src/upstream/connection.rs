@@ -34,7 +34,7 @@ pub(super) enum Kind {
 pub(super) struct Lease {
     sender: SendRequest<RequestBody>,
     /// Its driver listens here: a lease that comes back, or the end of the last one.
-    back: mpsc::Sender<Lease>,
+    back: mpsc::Sender<Self>,
     kind: Kind,
 }
 
