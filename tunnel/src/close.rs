@@ -15,8 +15,8 @@ pub enum CloseReason {
     /// Nothing was heard for too long.
     #[error("the peer was silent for too long")]
     Silent,
-    /// The peer took nothing of what was queued for it for too long.
-    #[error("the peer took no data for too long")]
+    /// The peer took nothing of what was queued for it for too long, or makes this end answer without reading.
+    #[error("the peer does not take what is sent to it")]
     Stalled,
     /// The peer broke the protocol.
     #[error("the peer broke the protocol: {0}")]
@@ -54,6 +54,7 @@ impl CloseReason {
             | io::ErrorKind::ConnectionAborted
             | io::ErrorKind::BrokenPipe
             | io::ErrorKind::NotConnected => Self::PeerClosed,
+            io::ErrorKind::TimedOut => Self::Stalled,
             io::ErrorKind::InvalidData => Self::Protocol("malformed WebSocket or multiplexer frame"),
             other => Self::Io(other),
         }

@@ -20,6 +20,10 @@ use crate::frame::{Header, Tracker};
 use crate::shared::Shared;
 use crate::websocket::WebSocket;
 
+/// Bytes that may wait for the socket in all. Data keeps far below it; only a peer that makes this end answer, and does not
+/// read the answers, gets here. Its session ends.
+const MOST: usize = 4 * 1024 * 1024;
+
 /// A WebSocket with a queue before it.
 #[derive(Debug)]
 pub(crate) struct Outbox<S> {
@@ -30,6 +34,8 @@ pub(crate) struct Outbox<S> {
     /// Full messages, and the one that is being filled.
     messages: VecDeque<Message<Bytes>>,
     filling: Message<BytesMut>,
+    /// Bytes in both.
+    waiting: usize,
 }
 
 /// Bytes, and how many of them are streams' data.
@@ -48,10 +54,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Outbox<S> {
             incoming: Tracker::default(),
             messages: VecDeque::new(),
             filling: Message::default(),
+            waiting: 0,
         }
     }
 
     fn append(&mut self, mut bytes: &[u8]) {
+        self.waiting += bytes.len();
         while !bytes.is_empty() {
             let room = limits::WEBSOCKET_MESSAGE - self.filling.bytes.len();
             let (now, later) = bytes.split_at(room.min(bytes.len()));
@@ -91,7 +99,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Outbox<S> {
                 self.finish_message();
             }
             let Some(first) = self.messages.front_mut() else { break };
+            let size = first.bytes.len();
             ready!(self.socket.poll_send(cx, &mut first.bytes))?;
+            self.waiting -= size;
             self.shared.queue_shrank(first.data);
             self.messages.pop_front();
         }
@@ -127,6 +137,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> futures_io::AsyncRead for Outbox<S> {
 impl<S: AsyncRead + AsyncWrite + Unpin> futures_io::AsyncWrite for Outbox<S> {
     fn poll_write(mut self: Pin<&mut Self>, _: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         self.append_resets();
+        if self.waiting + buf.len() > MOST {
+            return Poll::Ready(Err(io::Error::new(
+                io::ErrorKind::TimedOut,
+                "the peer does not read what it asks for",
+            )));
+        }
         self.append(buf);
         Poll::Ready(Ok(buf.len()))
     }

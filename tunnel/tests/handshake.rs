@@ -7,7 +7,7 @@ use cattle_proto::codec;
 use cattle_proto::handshake::{Hello, HelloReply, Phase, Reject, RejectCode};
 use cattle_proto::version::{ProtocolVersion, VersionRange};
 use cattle_tunnel::testing::{FaultyIo, hello, welcome, wire};
-use cattle_tunnel::{CloseReason, HandshakeError, SessionConfig, WebSocket, connect, receive};
+use cattle_tunnel::{CloseReason, HandshakeError, KeepaliveTimes, SessionConfig, WebSocket, connect, receive};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 async fn sockets() -> (WebSocket<FaultyIo>, WebSocket<FaultyIo>) {
@@ -111,6 +111,33 @@ async fn a_peer_that_leaves_is_an_io_error() {
     let (server, agent) = sockets().await;
     drop(agent);
     assert!(matches!(receive(server).await.map(drop), Err(HandshakeError::Io(_))));
+}
+
+/// A peer that asks and asks and reads no answer: its session ends at a bound, not at the end of the memory.
+#[tokio::test(start_paused = true)]
+async fn a_peer_that_pings_and_never_reads_is_cut_off() {
+    let day = Duration::from_secs(86_400);
+    let keepalive = KeepaliveTimes { ping: day, silence: day, stall: day };
+    let (server, mut agent) = sockets().await;
+    let serve = async {
+        let greeting = receive(server).await.unwrap();
+        let config = SessionConfig { keepalive, ..SessionConfig::default() };
+        greeting.welcome(welcome(Phase::Serving), config).await.unwrap()
+    };
+    let peer = async {
+        agent.write_all(&codec::encode_frame(&hello()).unwrap()).await.unwrap();
+        agent.flush().await.unwrap();
+        agent
+    };
+    let (server, mut agent) = tokio::join!(Box::pin(serve), peer);
+    let flood = async {
+        let pings = [0, 2, 0, 1, 0, 0, 0, 0, 0, 0, 0, 7].repeat(1000);
+        while agent.write_all(&pings).await.is_ok() && agent.flush().await.is_ok() {}
+    };
+    tokio::select! {
+        reason = Box::pin(server.driver.run()) => assert_eq!(reason, CloseReason::Stalled),
+        () = flood => panic!("the peer's writes failed before the session ended"),
+    }
 }
 
 /// Everything that may come instead of yamux after a good handshake ends the session, by name, and nothing else.

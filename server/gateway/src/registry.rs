@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use cattle_proto::capability::Capabilities;
 use cattle_proto::control::Heartbeat;
 use cattle_proto::handshake::{AgentKind, RejectCode};
 use cattle_proto::id::{ClusterId, InstanceId, SessionId, Software};
@@ -91,6 +92,8 @@ pub struct Member {
     pub instance: InstanceId,
     /// The agent's software, for people.
     pub software: Software,
+    /// What the agent and this server can do.
+    pub capabilities: Capabilities,
     /// When it was connected; seconds since 1970-01-01 UTC.
     pub since: u64,
     generation: u64,
@@ -143,7 +146,9 @@ impl Member {
         Candidate {
             kind: self.identity.kind,
             healthy: self.is_healthy(),
-            leaving: handle.is_draining() || handle.close_reason().is_some(),
+            open: self.capabilities.contains(Capabilities::KUBE_APISERVER)
+                && !handle.is_draining()
+                && handle.close_reason().is_none(),
             streams: handle.streams(),
             generation: self.generation,
         }
@@ -257,6 +262,7 @@ impl Registry {
         identity: AgentIdentity,
         instance: InstanceId,
         software: Software,
+        capabilities: Capabilities,
     ) -> (Place, mpsc::Receiver<Command>) {
         let (commands, receiver) = mpsc::channel(COMMANDS);
         let state =
@@ -266,6 +272,7 @@ impl Registry {
             identity,
             instance,
             software,
+            capabilities,
             since: unix_now(),
             generation: self.generations.fetch_add(1, Ordering::Relaxed),
             state: Arc::new(state),

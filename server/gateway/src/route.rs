@@ -9,8 +9,8 @@ pub struct Candidate {
     pub kind: AgentKind,
     /// Whether the last probe through this session passed, or none has been made yet.
     pub healthy: bool,
-    /// Whether the session takes no new streams.
-    pub leaving: bool,
+    /// Whether the session takes streams to the API server.
+    pub open: bool,
     /// Streams that it carries.
     pub streams: usize,
     /// Counts sessions up; a newer one has a larger number.
@@ -21,7 +21,7 @@ pub struct Candidate {
 /// probe failed comes last, since it may still be better than nothing.
 #[must_use]
 pub fn order(candidates: &[Candidate]) -> Vec<usize> {
-    let mut order: Vec<usize> = (0..candidates.len()).filter(|&at| !candidates[at].leaving).collect();
+    let mut order: Vec<usize> = (0..candidates.len()).filter(|&at| candidates[at].open).collect();
     order.sort_by_key(|&at| {
         let Candidate { kind, healthy, streams, generation, .. } = candidates[at];
         (!healthy, rank(kind), streams, std::cmp::Reverse(generation))
@@ -42,7 +42,7 @@ mod tests {
     use super::*;
 
     const GOOD: Candidate =
-        Candidate { kind: AgentKind::ClusterAgent, healthy: true, leaving: false, streams: 0, generation: 1 };
+        Candidate { kind: AgentKind::ClusterAgent, healthy: true, open: true, streams: 0, generation: 1 };
 
     #[test]
     fn best_first() {
@@ -50,7 +50,7 @@ mod tests {
         let sick = Candidate { healthy: false, ..GOOD };
         let busy = Candidate { streams: 9, generation: 5, ..GOOD };
         let newer = Candidate { generation: 2, ..GOOD };
-        let leaving = Candidate { leaving: true, ..GOOD };
+        let leaving = Candidate { open: false, ..GOOD };
         assert_eq!(order(&[sick, node, busy, GOOD, leaving, newer]), [5, 3, 2, 1, 0]);
         assert!(order(&[leaving]).is_empty());
         assert!(order(&[]).is_empty());

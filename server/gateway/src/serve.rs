@@ -42,7 +42,7 @@ pub(crate) async fn run<S>(inner: &Arc<Inner>, end: ServerEnd<S>, identity: Agen
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    let ServerEnd { session, control, driver, .. } = end;
+    let ServerEnd { session, control, driver, capabilities } = end;
     let handle = session.handle().clone();
     let serving = async {
         let Ok(Ok(control)) = timeout(CONTROL_TIME, control.arrive()).await else {
@@ -50,7 +50,7 @@ where
             return End::Protocol;
         };
         let (sender, receiver) = control.split();
-        let (place, commands) = inner.registry.insert(session, identity, hello.instance, hello.software);
+        let (place, commands) = inner.registry.insert(session, identity, hello.instance, hello.software, capabilities);
         inner.config.metrics.sessions.inc();
         tracing::info!(pod = %place.member.identity.pod, software = %place.member.software, "agent connected");
         let mut serving = Serving {

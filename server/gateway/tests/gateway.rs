@@ -140,7 +140,9 @@ impl Rig {
     async fn echo(&mut self, hello: &Hello) -> Echo {
         let mut end = self.agent(hello).await.unwrap();
         assert_eq!(end.welcome.phase, Phase::Serving);
-        self.tasks.spawn(async move { let _ = end.driver.run().await; });
+        self.tasks.spawn(async move {
+            let _ = end.driver.run().await;
+        });
         end.control.send(&heartbeat(0)).await.unwrap();
         let mut incoming = end.incoming;
         self.tasks.spawn(async move {
@@ -331,11 +333,13 @@ async fn a_registration_binds_through_its_own_session_and_carries_nothing_else()
 #[tokio::test]
 async fn a_refusing_route_is_followed_by_the_next() {
     let mut rig = Rig::new().await;
-    rig.echo(&hello("c-abcde", 1, "agent/pod-1/3600")).await;
+    let _healthy = rig.echo(&hello("c-abcde", 1, "agent/pod-1/3600")).await;
     let mut sick = rig.agent(&hello("c-abcde", 2, "agent/pod-2/3600")).await.unwrap();
     sick.control.send(&heartbeat(0)).await.unwrap_or_else(|error| panic!("{error}"));
     let mut incoming = sick.incoming;
-    rig.tasks.spawn(async move { let _ = sick.driver.run().await; });
+    rig.tasks.spawn(async move {
+        let _ = sick.driver.run().await;
+    });
     rig.tasks.spawn(async move {
         while let Some(pending) = incoming.accept().await {
             pending.refuse(RefusedCode::ConnectionRefused).await;
