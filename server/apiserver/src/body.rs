@@ -167,8 +167,8 @@ impl<'de> serde::Deserialize<'de> for Whole {
 /// Where in the document the reader is; a list on the stack, so that a path is only built when it is reported.
 enum Trail<'a> {
     Root,
-    Field(&'a Trail<'a>, &'a str),
-    Index(&'a Trail<'a>, usize),
+    Field(&'a Self, &'a str),
+    Index(&'a Self, usize),
 }
 
 impl fmt::Display for Trail<'_> {

@@ -72,7 +72,9 @@ impl Discovery {
                     "resources": group.resources,
                 })
             }
-            _ => return Err(StatusError::no_such_resource()),
+            Path::Resource(_) | Path::OpenApiV2 | Path::OpenApiV3 | Path::OpenApiV3Document(_) => {
+                return Err(StatusError::no_such_resource());
+            }
         };
         choose(accepted, &[Shape::Object]).map(|_| respond::json(200, &value))
     }
@@ -81,10 +83,8 @@ impl Discovery {
 /// The version of aggregated discovery that the client prefers to the old form, if any.
 fn aggregated(accepted: &[Accepted]) -> Result<Option<&'static str>, StatusError> {
     let shapes = [Shape::Object, Shape::Discovery("v2"), Shape::Discovery("v2beta1")];
-    Ok(match choose(accepted, &shapes)?.shape {
-        Shape::Discovery(version) => Some(version),
-        _ => None,
-    })
+    let shape = choose(accepted, &shapes)?.shape;
+    Ok(if let Shape::Discovery(version) = shape { Some(version) } else { None })
 }
 
 fn list(version: &'static str, groups: &[Group]) -> Response<Body> {

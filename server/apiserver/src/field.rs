@@ -157,6 +157,7 @@ impl From<&cattle_api::FieldError> for FieldError {
             FieldProblem::NotSupported => stated("FieldValueNotSupported", "Unsupported value"),
             FieldProblem::TooLong => stated("FieldValueTooLong", "Too long"),
             FieldProblem::Duplicate => stated("FieldValueDuplicate", "Duplicate value"),
+            FieldProblem::Invalid => stated("FieldValueInvalid", "Invalid value"),
             // The list may grow; what is not known here is at least invalid.
             _ => stated("FieldValueInvalid", "Invalid value"),
         };

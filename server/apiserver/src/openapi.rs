@@ -68,8 +68,8 @@ impl OpenApi {
     }
 
     /// `/openapi/v3`
-    pub(crate) fn index(&self) -> Result<Response<Body>, StatusError> {
-        Ok(respond::json(200, &self.index))
+    pub(crate) fn index(&self) -> Response<Body> {
+        respond::json(200, &self.index)
     }
 
     /// `/openapi/v3/<group version>`
@@ -91,10 +91,12 @@ impl OpenApi {
 
     /// `/openapi/v2`
     pub(crate) fn v2(&self, accepted: &[Accepted], headers: &HeaderMap) -> Result<Response<Body>, StatusError> {
-        match choose(accepted, &[Shape::Object, Shape::OpenApiV2Protobuf])?.shape {
-            Shape::OpenApiV2Protobuf => Ok(self.v2_protobuf.answer(PROTOBUF, headers)),
-            _ => Ok(self.v2.answer(Encoding::Json.media_type(), headers)),
-        }
+        let accepted = choose(accepted, &[Shape::Object, Shape::OpenApiV2Protobuf])?;
+        Ok(if accepted.shape == Shape::OpenApiV2Protobuf {
+            self.v2_protobuf.answer(PROTOBUF, headers)
+        } else {
+            self.v2.answer(Encoding::Json.media_type(), headers)
+        })
     }
 }
 

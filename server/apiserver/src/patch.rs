@@ -3,10 +3,13 @@
 use json_patch::PatchOperation;
 use serde_json::Value;
 
+use crate::body::DEPTH_MAX;
 use crate::status::{Reason, StatusError};
 
-/// Most operations in one JSON patch; Kubernetes' limit.
-const OPERATIONS_MAX: usize = 10_000;
+/// Most operations in one JSON patch.
+const OPERATIONS_MAX: usize = 1000;
+/// Operations between two looks at the depth of the result; each but `copy` deepens it by a body's depth at most.
+const DEPTH_EVERY: usize = 16;
 /// Most bytes that the `copy` operations of one JSON patch may add: copies of copies double each time.
 const COPY_MAX: usize = 1024 * 1024;
 
@@ -33,7 +36,8 @@ pub(crate) fn json(object: &mut Value, patch: Value) -> Result<(), StatusError> 
     let operations: Vec<PatchOperation> = serde_json::from_value(patch)
         .map_err(|_| StatusError::bad_request("the body is not a JSON patch (RFC 6902)"))?;
     let (mut patched, mut copied) = (object.clone(), 0);
-    for operation in &operations {
+    for (at, operation) in operations.iter().enumerate() {
+        let copies = matches!(operation, PatchOperation::Copy(_));
         if let PatchOperation::Copy(copy) = operation {
             copied += patched.pointer(copy.from.as_str()).map_or(0, size);
             if copied > COPY_MAX {
@@ -50,9 +54,23 @@ pub(crate) fn json(object: &mut Value, patch: Value) -> Result<(), StatusError> 
                 ),
             )
         })?;
+        // Whatever walks the object later walks it by recursion.
+        if (copies || at % DEPTH_EVERY == 0 || at + 1 == operations.len()) && is_deeper_than(&patched, DEPTH_MAX) {
+            return Err(StatusError::bad_request(format!(
+                "the patched object would have more than {DEPTH_MAX} levels"
+            )));
+        }
     }
     *object = patched;
     Ok(())
+}
+
+fn is_deeper_than(value: &Value, levels: usize) -> bool {
+    match value {
+        Value::Array(items) => levels == 0 || items.iter().any(|item| is_deeper_than(item, levels - 1)),
+        Value::Object(fields) => levels == 0 || fields.values().any(|field| is_deeper_than(field, levels - 1)),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => false,
+    }
 }
 
 /// Length of the JSON text, without making it.
@@ -109,6 +127,28 @@ mod tests {
         let mut object = json!({"a": "x".repeat(1000)});
         let bomb: Vec<Value> = (0..40).map(|at| json!({"op": "copy", "from": "", "path": format!("/k{at}")})).collect();
         assert_eq!(json(&mut object, Value::Array(bomb)).unwrap_err().code(), 413);
+    }
+
+    #[test]
+    fn a_patch_cannot_dig_a_hole() {
+        let nest = |from: &str, to: &str| json!({"op": "copy", "from": from, "path": to});
+        let mut deep = vec![json!({"op": "add", "path": "/a", "value": {"b": {}}})];
+        let mut path = String::from("/a");
+        for _ in 0..100 {
+            path.push_str("/b");
+            deep.push(nest("/a", &format!("{path}/b")));
+        }
+        let mut sink = Vec::new();
+        for _ in 0..300 {
+            sink.push(json!({"op": "add", "path": "/y", "value": {}}));
+            sink.push(json!({"op": "move", "from": "/x", "path": "/y/x"}));
+            sink.push(json!({"op": "move", "from": "/y", "path": "/x"}));
+        }
+        for patch in [deep, sink] {
+            let mut object = json!({"x": {}});
+            assert_eq!(json(&mut object, Value::Array(patch)).unwrap_err().code(), 400);
+            assert_eq!(object, json!({"x": {}}));
+        }
     }
 
     #[test]

@@ -55,7 +55,7 @@ pub(crate) fn object(call: &Call, code: u16, object: Value) -> Result<Response<B
             table(&call.served.columns, std::slice::from_ref(&object), &metadata, include, true, call.now)
         }
         Shape::Metadata => partial_metadata(&object),
-        _ => object,
+        Shape::Object | Shape::MetadataList | Shape::Discovery(_) | Shape::OpenApiV2Protobuf => object,
     };
     encode(code, accepted, &shaped, &call.headers)
 }
@@ -69,7 +69,7 @@ pub(crate) fn list(call: &Call, items: Vec<Value>, metadata: Value) -> Result<Re
             let items: Vec<Value> = items.iter().map(partial_metadata).collect();
             json!({"kind": "PartialObjectMetadataList", "apiVersion": "meta.k8s.io/v1", "metadata": metadata, "items": items})
         }
-        _ => json!({
+        Shape::Object | Shape::Metadata | Shape::Discovery(_) | Shape::OpenApiV2Protobuf => json!({
             "kind": call.served.resource.list_kind(), "apiVersion": call.served.resource.api_version(),
             "metadata": metadata, "items": items,
         }),

@@ -169,7 +169,9 @@ impl FieldSelector {
             let equal = match object.pointer(&pointer) {
                 None | Some(Value::Null) => term.value.is_empty(),
                 Some(Value::String(text)) => *text == term.value,
-                Some(other) => other.to_string() == term.value,
+                Some(Value::Bool(flag)) => term.value == if *flag { "true" } else { "false" },
+                Some(Value::Number(number)) => number.to_string() == term.value,
+                Some(Value::Array(_) | Value::Object(_)) => false,
             };
             equal == term.equal
         })

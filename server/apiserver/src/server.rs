@@ -200,9 +200,14 @@ impl ApiServer {
         }
         match path {
             Path::OpenApiV2 => self.0.openapi.v2(accepted, headers),
-            Path::OpenApiV3 => self.0.openapi.index(),
+            Path::OpenApiV3 => Ok(self.0.openapi.index()),
             Path::OpenApiV3Document(name) => self.0.openapi.document(name, query, headers),
-            other => self.0.discovery.answer(other, accepted),
+            Path::LegacyVersions
+            | Path::Groups
+            | Path::Group(_)
+            | Path::Version(_)
+            | Path::Resource(_)
+            | Path::ServerVersion => self.0.discovery.answer(path, accepted),
         }
     }
 

@@ -59,14 +59,14 @@ pub(crate) fn store_error(error: StoreError) -> StatusError {
         StoreError::Expired => expired(),
         StoreError::Invalid(Invalid::TooLarge { max, .. }) => StatusError::too_large(max),
         StoreError::Invalid(invalid) => StatusError::bad_request(invalid.to_string()),
-        full @ StoreError::Full => {
-            StatusError::unavailable(format!("{full}: changes are refused until there is space"))
-        }
+        StoreError::Full => StatusError::unavailable(format!("{error}: changes are refused until there is space")),
         StoreError::Closed | StoreError::Poisoned => {
             tracing::warn!(%error, "the store takes no changes");
             StatusError::unavailable(error.to_string()).retry_after(1)
         }
-        other => StatusError::internal(&other),
+        StoreError::Io(_) | StoreError::Corrupt { .. } => StatusError::internal(&error),
+        // The list may grow; what is not known here is at least no mistake of the client.
+        _ => StatusError::internal(&error),
     }
 }
 

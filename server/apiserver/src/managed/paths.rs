@@ -219,7 +219,7 @@ pub(crate) fn get<'a>(value: &'a Value, path: &[Step]) -> Option<&'a Value> {
     };
     let next = match (step, value) {
         (Step::Field(name), Value::Object(fields)) => fields.get(name),
-        (Step::Item(item), Value::Array(items)) => items.iter().find(|have| have.to_string() == *item),
+        (Step::Item(item), Value::Array(items)) => items.iter().find(|have| is_item(have, item)),
         (Step::Key(keys), Value::Array(items)) => items.iter().find(|have| has_keys(have, keys)),
         _ => None,
     };
@@ -240,7 +240,7 @@ pub(crate) fn remove(value: &mut Value, path: &[Step]) {
         }
         (step, Value::Array(items)) => {
             let at = items.iter().position(|have| match step {
-                Step::Item(item) => have.to_string() == *item,
+                Step::Item(item) => is_item(have, item),
                 Step::Key(keys) => has_keys(have, keys),
                 Step::Field(_) => false,
             });
@@ -265,6 +265,11 @@ fn remove_below(value: &mut Value, rest: &[Step]) -> bool {
         Value::Array(items) => items.is_empty(),
         Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => false,
     }
+}
+
+/// Whether a set's entry is the one that a step names.
+fn is_item(have: &Value, item: &str) -> bool {
+    serde_json::from_str::<Value>(item).is_ok_and(|item| item == *have)
 }
 
 fn has_keys(item: &Value, keys: &str) -> bool {

@@ -14,7 +14,7 @@ const MAGIC: &[u8] = b"k8s\0";
 /// What a length-delimited field is.
 enum Field {
     Text(&'static str),
-    Message(&'static str, &'static [(u64, Field)]),
+    Message(&'static str, &'static [(u64, Self)]),
 }
 
 const TYPE_META: &[(u64, Field)] = &[(1, Field::Text("apiVersion")), (2, Field::Text("kind"))];

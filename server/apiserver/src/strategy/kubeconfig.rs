@@ -197,7 +197,7 @@ impl File {
         let wanted = text(object, "/spec/currentContext");
         let current = self.clusters.iter().position(|cluster| cluster.id == wanted);
         let offset = entries.len() - self.clusters.len();
-        let current = current.map_or(offset.min(entries.len() - 1), |at| at + offset);
+        let current = current.unwrap_or_default() + offset.min(entries.len() - 1);
         let user = SERVER_ENTRY;
         let clusters: Vec<Value> =
             entries.iter().map(|(name, server)| json!({"name": name, "cluster": self.cluster(server)})).collect();

@@ -59,7 +59,12 @@ impl Strategy for UserStrategy {
                 let detail = "is set on create only; change it through the login API";
                 return Err(admission.invalid(old, FieldError::forbidden("password", detail)));
             }
-            local_principal(&mut draft.object, text(old, "/metadata/name"));
+            let name = text(old, "/metadata/name");
+            if name == admission.user.name() && draft.object.get("enabled") == Some(&Value::Bool(false)) {
+                let detail = "nobody can disable themselves";
+                return Err(admission.invalid(old, FieldError::forbidden("enabled", detail)));
+            }
+            local_principal(&mut draft.object, name);
             if text(old, "/username") == text(&draft.object, "/username") {
                 return Ok(());
             }

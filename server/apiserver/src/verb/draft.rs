@@ -188,10 +188,10 @@ fn metadata(object: &mut Value) -> &mut Map<String, Value> {
     if !object["metadata"].is_object() {
         object["metadata"] = Value::Object(Map::new());
     }
-    match &mut object["metadata"] {
-        Value::Object(fields) => fields,
-        _ => unreachable!("metadata was just made an object"),
-    }
+    let Value::Object(fields) = &mut object["metadata"] else {
+        unreachable!("metadata was just made an object");
+    };
+    fields
 }
 
 /// Schema, labels, annotations and the kind's own rules; then the object as it is stored.

@@ -1,7 +1,7 @@
 //! List: pages, versions, selectors, visibility.
 
 use axum::body::Body;
-use cattle_store::{Continue, Listing, Page};
+use cattle_store::{Continue, Listing, Page, Revision};
 use http::Response;
 use kube::core::DynamicObject;
 use serde_json::{Value, json};
@@ -84,11 +84,15 @@ pub(crate) async fn collect(call: &Call, filter: Filter, options: &ListOptions) 
 
 /// The list of the one object that the field selector names, without reading the others.
 async fn one(call: &Call, filter: Filter, options: &ListOptions, name: &str) -> Result<Found, StatusError> {
-    // Taken before the object is read: a watch from here may repeat the object's last change, and never misses one.
-    let revision = call.server.store.revision().0;
+    // Taken before the object is read, so that a watch from here misses nothing; and not older than the object, so that it
+    // repeats nothing.
+    let before = call.server.store.revision();
     let named = Call { name: Some(name.to_owned()), ..call.clone() };
+    let object = find(&named).await?;
+    let version = object.as_ref().and_then(|object| Revision::parse(object.metadata.resource_version.as_deref()?));
+    let revision = version.map_or(before, |version| version.max(before)).0;
     let mut found = Found { items: Vec::new(), revision, next: None, remaining: None };
-    if let Some(object) = find(&named).await?
+    if let Some(object) = object
         && call.sees(filter, &object)
         && is_selected(call, options, &object)?
     {

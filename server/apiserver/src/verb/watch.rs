@@ -4,6 +4,8 @@
 //! time. A client that does not read costs nothing but what the store keeps for it; when that is gone the watch ends with
 //! 410 and the client lists again.
 
+mod writer;
+
 use std::collections::BTreeSet;
 use std::pin::pin;
 use std::sync::Arc;
@@ -16,19 +18,19 @@ use futures_util::stream::BoxStream;
 use futures_util::{Stream, StreamExt as _, stream};
 use http::Response;
 use http::header::CONTENT_TYPE;
+use jiff::Timestamp;
 use kube::core::DynamicObject;
-use serde_json::{Value, json};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, Interval, MissedTickBehavior};
 
+use self::writer::Writer;
 use super::list::{PAGE, collect, is_selected};
 use super::{find, store_error};
-use crate::accept::{Accepted, Shape, choose};
+use crate::accept::{Encoding, Shape, choose};
 use crate::query::{ListOptions, Version};
 use crate::respond::include_object;
 use crate::server::{Call, Filter, Recomputed};
 use crate::status::StatusError;
-use crate::table::{IncludeObject, partial_metadata, table};
 
 /// How long a watch lasts when the client does not say; the client then watches again from where it was.
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(30 * 60);
@@ -38,8 +40,6 @@ const TIMEOUT_MAX: Duration = Duration::from_secs(2 * 60 * 60);
 const BOOKMARK_EVERY: Duration = Duration::from_secs(30);
 /// How often the authorizer is asked again while nothing happens.
 const AUTHORIZE_EVERY: Duration = Duration::from_secs(1);
-/// Annotation of the bookmark after the initial events (KEP-3157).
-const INITIAL_EVENTS_END: &str = "k8s.io/initial-events-end";
 
 /// GET of a collection with `watch`.
 pub(crate) async fn watch(call: Call) -> Result<Response<Body>, StatusError> {
@@ -50,10 +50,10 @@ pub(crate) async fn watch(call: Call) -> Result<Response<Body>, StatusError> {
     let accepted = choose(&call.accepted, &[Shape::Object, Shape::Table, Shape::Metadata])?;
     let include = include_object(&call)?;
     let media_type = format!("{};stream=watch", accepted.encoding.media_type());
-    if accepted.encoding != crate::accept::Encoding::Json {
+    if accepted.encoding != Encoding::Json {
         return Err(StatusError::not_acceptable(&["application/json"]));
     }
-    let writer = Writer { accepted, include, headers_sent: false };
+    let writer = Writer::new(accepted, include);
     let watch = Watch::start(call, options, filter, permit, writer).await?;
     let mut response = Response::new(Body::from_stream(watch.into_stream()));
     if let Ok(value) = http::HeaderValue::from_str(&media_type) {
@@ -167,7 +167,7 @@ impl Watch {
                     Some(object) => self.show("ADDED", object),
                     None => {
                         self.phase = Phase::Live;
-                        self.end_of_initial()
+                        Ok(self.end_of_initial())
                     }
                 },
                 Phase::Refresh(items) => match items.next() {
@@ -190,7 +190,7 @@ impl Watch {
                     if let Some(internal) = error.internal_message() {
                         tracing::warn!(error = internal, "a watch ended");
                     }
-                    return Some(line("ERROR", &error.to_json()));
+                    return Some(Writer::error(&error));
                 }
             }
         }
@@ -224,7 +224,7 @@ impl Watch {
             Wake::Recomputed(change) => self.recompute(change).await,
             Wake::Bookmark => {
                 let version = self.events.position().0.to_string();
-                Ok(Some(self.writer.bookmark(&self.call, &version, false)))
+                Ok(Some(self.writer.bookmark(&self.call.served, &version, false)))
             }
             Wake::Authorize => {
                 self.reauthorize()?;
@@ -313,12 +313,10 @@ impl Watch {
         self.show("MODIFIED", object)
     }
 
-    fn end_of_initial(&mut self) -> Result<Option<Bytes>, StatusError> {
-        if self.options.send_initial_events != Some(true) || !self.options.bookmarks {
-            return Ok(None);
-        }
+    fn end_of_initial(&mut self) -> Option<Bytes> {
+        let wanted = self.options.send_initial_events == Some(true) && self.options.bookmarks;
         let version = self.events.position().0.to_string();
-        Ok(Some(self.writer.bookmark(&self.call, &version, true)))
+        wanted.then(|| self.writer.bookmark(&self.call.served, &version, true))
     }
 
     fn show(&mut self, kind: &str, object: DynamicObject) -> Result<Option<Bytes>, StatusError> {
@@ -330,56 +328,9 @@ impl Watch {
                 shown.objects.insert(key)
             };
         }
-        let call = Call { now: jiff::Timestamp::now(), ..self.call.clone() };
-        let view = call.view(object)?;
-        Ok(Some(self.writer.event(&call, kind, view)))
-    }
-}
-
-/// Shapes events as the client asked.
-struct Writer {
-    accepted: Accepted,
-    include: IncludeObject,
-    headers_sent: bool,
-}
-
-impl Writer {
-    fn event(&mut self, call: &Call, kind: &str, object: Value) -> Bytes {
-        let shaped = match self.accepted.shape {
-            Shape::Table => {
-                let metadata = json!({"resourceVersion": object.pointer("/metadata/resourceVersion")});
-                let headers = !std::mem::replace(&mut self.headers_sent, true);
-                let rows = std::slice::from_ref(&object);
-                table(&call.served.columns, rows, &metadata, self.include, headers, call.now)
-            }
-            Shape::Metadata => partial_metadata(&object),
-            _ => object,
-        };
-        line(kind, &shaped)
-    }
-
-    fn bookmark(&mut self, call: &Call, version: &str, ends_initial: bool) -> Bytes {
-        let mut metadata = json!({"resourceVersion": version, "creationTimestamp": null});
-        if ends_initial {
-            metadata["annotations"] = json!({INITIAL_EVENTS_END: "true"});
-        }
-        let object = match self.accepted.shape {
-            Shape::Table => {
-                let headers = !std::mem::replace(&mut self.headers_sent, true);
-                let mut empty = table(&call.served.columns, &[], &metadata, self.include, headers, call.now);
-                // Clients of tables look for a row to read the version from.
-                let object =
-                    json!({"kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": metadata});
-                let cells = vec![Value::Null; call.served.columns.len() + 1];
-                empty["rows"] = json!([{"cells": cells, "object": object}]);
-                empty
-            }
-            Shape::Metadata => partial_metadata(&json!({"metadata": metadata})),
-            _ => json!({
-                "kind": call.served.resource.kind, "apiVersion": call.served.resource.api_version(), "metadata": metadata,
-            }),
-        };
-        line("BOOKMARK", &object)
+        let now = Timestamp::now();
+        let view = self.call.server.view(&self.call.served, object, &self.call.user, now)?;
+        Ok(Some(self.writer.event(&self.call.served, kind, view, now)))
     }
 }
 
@@ -400,12 +351,6 @@ fn key(object: &DynamicObject) -> (String, String) {
 
 fn changed_view() -> StatusError {
     StatusError::expired("what this watch may show has changed: list again")
-}
-
-fn line(kind: &str, object: &Value) -> Bytes {
-    let mut text = json!({"type": kind, "object": object}).to_string();
-    text.push('\n');
-    Bytes::from(text)
 }
 
 fn every(period: Duration) -> Interval {

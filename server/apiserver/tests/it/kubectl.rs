@@ -145,7 +145,7 @@ async fn kubectl_works() {
         reads(&kubectl, &world).await;
         changes(&kubectl).await;
         waits(&kubectl, &world).await;
-        if minor(&kubectl).await >= 27 {
+        if minor(&kubectl).await >= 28 {
             recent(&kubectl).await;
         }
     }
@@ -198,7 +198,7 @@ async fn changes(kubectl: &Kubectl) {
     kubectl.ok(&["edit", "cluster", "c-apply"], "edited").await;
     kubectl.ok(&["get", "cluster", "c-apply", "-o", "jsonpath={.spec.description}"], "edited").await;
     kubectl.ok(&["label", "cluster", "c-apply", "env=prod"], "labeled").await;
-    kubectl.ok(&["annotate", "cluster", "c-apply", "note=yes"], "annotated").await;
+    kubectl.ok(&["annotate", "cluster", "c-apply", "note=yes"], "annotate").await;
     kubectl.ok(&["get", "clusters", "-l", "env=prod", "-o", "name"], "cluster.management.cattle.io/c-apply").await;
     kubectl
         .ok(&["patch", "cluster", "c-apply", "--type=merge", "-p", r#"{"spec":{"description":"merged"}}"#], "patched")
