@@ -12,7 +12,7 @@ pub fn binary(name: &str) -> anyhow::Result<PathBuf> {
     let this = std::env::current_exe().context("cannot find the running test")?;
     // …/<triple>/debug/deps/test-0123 for a test, …/<triple>/debug/program for a program.
     let found = this.ancestors().skip(1).take(3).map(|folder| folder.join(name)).find(|path| path.is_file());
-    found.with_context(|| format!("{name} is not built: run `cargo build -p {name}` first"))
+    found.with_context(|| format!("{name} is not built: run `make build` first"))
 }
 
 #[cfg(test)]
@@ -22,6 +22,6 @@ mod tests {
     #[test]
     fn a_missing_binary_comes_with_the_command_that_builds_it() {
         let error = binary("cattle-unheard-of").unwrap_err();
-        assert!(error.to_string().contains("cargo build -p cattle-unheard-of"));
+        assert!(error.to_string().contains("make build"));
     }
 }

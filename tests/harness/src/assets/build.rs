@@ -101,7 +101,7 @@ async fn fetch_busybox(output: &Path) -> anyhow::Result<()> {
     fetch.current_dir(scratch.path()).arg("-ec").arg(
         "apt-get download busybox-static >/dev/null || { apt-get update >/dev/null; apt-get download busybox-static; }
          dpkg-deb -x busybox-static_*.deb package
-         busybox=$(find package -type f -name busybox)
+         busybox=$(find package -type f -path '*bin/busybox')
          cp \"$busybox\" ../busybox",
     );
     run(fetch, "fetching busybox-static").await

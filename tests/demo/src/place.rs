@@ -1,0 +1,97 @@
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+
+use anyhow::Context as _;
+use cattle_harness::{Assets, Client, Run, binary, cache_directory};
+
+/// The name of the cluster in the demo, of its nodes and of its context.
+pub(crate) const CLUSTER: &str = "demo";
+
+/// The directory of the demo: everything it has made is in it, or stands in the ledger in it.
+pub(crate) struct Place {
+    directory: PathBuf,
+}
+
+impl Place {
+    /// `/var/lib/cattle-demo` for root; in the user's cache for others, who can only use a cluster that exists.
+    pub(crate) fn of_this_user() -> anyhow::Result<Self> {
+        let directory = if nix::unistd::geteuid().is_root() {
+            PathBuf::from("/var/lib/cattle-demo")
+        } else {
+            cache_directory()?.join("demo")
+        };
+        Ok(Self { directory })
+    }
+
+    pub(crate) fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    /// Makes it, empty.
+    pub(crate) fn open(&self) -> anyhow::Result<Run> {
+        Run::persistent(&self.directory, "demo")
+    }
+
+    /// Removes it with all that its ledger names.
+    pub(crate) fn remove(&self) -> anyhow::Result<()> {
+        Run::remove(&self.directory)
+    }
+
+    /// Where users find the programs of the demo: one entry for their PATH.
+    pub(crate) fn bin(&self) -> PathBuf {
+        self.directory.join("bin")
+    }
+
+    /// Fills [`Place::bin`].
+    pub(crate) async fn link_programs(&self) -> anyhow::Result<()> {
+        fs::create_dir_all(self.bin())?;
+        let programs = [("cattle", binary("cattle")?), ("kubectl", Assets::ready().await?.program("kubectl"))];
+        for (name, target) in programs {
+            let link = self.bin().join(name);
+            if !link.exists() {
+                symlink(&target, &link).with_context(|| format!("cannot link {}", target.display()))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The kubeconfig that leads through the server.
+    pub(crate) fn kubeconfig(&self) -> PathBuf {
+        self.directory.join("kubeconfig")
+    }
+
+    /// The file in which the administrator's password is.
+    pub(crate) fn password_file(&self) -> PathBuf {
+        self.directory.join("admin-password")
+    }
+
+    /// Where `cattle` remembers the server.
+    pub(crate) fn client_config(&self) -> PathBuf {
+        self.directory.join("cattle.yaml")
+    }
+
+    /// A `cattle` command.
+    pub(crate) fn cattle(&self, arguments: &[&str]) -> Client {
+        let config = self.client_config();
+        Client::new(self.bin().join("cattle"), &self.kubeconfig()).args(["--config".into(), config]).args(arguments)
+    }
+
+    /// kubectl with a kubeconfig.
+    pub(crate) fn kubectl(&self, kubeconfig: &Path, arguments: &[&str]) -> Client {
+        Client::new(self.bin().join("kubectl"), kubeconfig).args(arguments)
+    }
+
+    /// Somebody's own cluster is registered: stopping deletes the registration first.
+    pub(crate) fn remember_foreign(&self, kubeconfig: &str) -> anyhow::Result<()> {
+        Ok(fs::write(self.foreign(), kubeconfig)?)
+    }
+
+    pub(crate) fn is_foreign(&self) -> bool {
+        self.foreign().is_file()
+    }
+
+    fn foreign(&self) -> PathBuf {
+        self.directory.join("registered-cluster-of")
+    }
+}
