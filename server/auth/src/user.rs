@@ -113,6 +113,13 @@ impl UserInfo {
         self
     }
 
+    /// The same identity by a token that ends then; tests only.
+    #[cfg(any(test, feature = "testing"))]
+    #[must_use]
+    pub fn with_expiry(self, at: Timestamp) -> Self {
+        self.expiring(Some(at))
+    }
+
     /// The user's id, `u-xxxxx`: the name of the User object, and the user name downstream.
     #[must_use]
     pub fn name(&self) -> &str {

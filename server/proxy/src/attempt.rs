@@ -9,7 +9,7 @@ use hyper::ext::on_informational;
 use hyper::upgrade::Upgraded;
 use tokio::time::{Instant, sleep, sleep_until};
 
-use crate::directory::Diagnosis;
+use crate::directory::{Diagnosis, ImpersonatorError};
 use crate::error::ProxyError;
 use crate::grace::{self, Verdict};
 use crate::request_body::ClientBody;
@@ -90,8 +90,10 @@ impl<'a> Attempts<'a> {
 
     async fn send(&self) -> Result<Switch, ProxyError> {
         let cluster = &self.request.cluster;
-        let token = self.proxy.impersonators.token(cluster, &self.request.user).await;
-        let token = token.map_err(|error| ProxyError::Impersonator(cluster.clone(), error))?;
+        let token = match self.proxy.impersonators.token(cluster, &self.request.user).await {
+            Ok(token) => token,
+            Err(error) => return Err(ProxyError::Impersonator(cluster.clone(), self.explained(error).await)),
+        };
         let request = self.with_body(self.request.outgoing(&token)?);
         let sent = async {
             match self.request.upgrade {
@@ -104,6 +106,12 @@ impl<'a> Attempts<'a> {
             () = self.too_late() => Err(UpstreamError::TimedOut(Hop::Answer)),
         };
         answered.map_err(|error| ProxyError::Upstream(cluster.clone(), error))
+    }
+
+    /// Whoever writes impersonators may not know why or since when a cluster is away; the dialer does.
+    async fn explained(&self, error: ImpersonatorError) -> ImpersonatorError {
+        let ImpersonatorError::Unreachable(_) = error else { return error };
+        self.upstream.why_unreachable().await.map_or(error, ImpersonatorError::Unreachable)
     }
 
     /// Holds the body back if the request may have to be repeated, or if the client itself waits to be asked for it.

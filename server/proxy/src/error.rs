@@ -57,6 +57,9 @@ pub(crate) enum ProxyError {
     ImpersonatorRefused(ClusterId, Option<String>),
     #[error("the user's access ended")]
     Revoked,
+    /// Somebody's access ended while this request was on its way in: it may be this user's.
+    #[error("a revocation came between authentication and registration")]
+    Overtaken,
 }
 
 /// Which side an error is to be blamed on, for the metrics.
@@ -95,6 +98,7 @@ impl ProxyError {
             | Self::Header(_)
             | Self::UpgradeBody
             | Self::Limited(_)
+            | Self::Overtaken
             | Self::Revoked => Source::Client,
             Self::Audit(_) | Self::Identity(_) | Self::IdentityLost | Self::ApiServer(..) => Source::Server,
             Self::Impersonator(..) | Self::Upstream(..) | Self::Answer(..) | Self::ImpersonatorRefused(..) => {
@@ -163,6 +167,9 @@ impl ProxyError {
                 ))
                 .retry(RETRY_SOON)
             }
+            Self::Overtaken => {
+                Answer::unavailable("rights changed while the request was on its way; send it again").retry(RETRY_SOON)
+            }
             Self::Revoked => {
                 Answer::new(StatusCode::UNAUTHORIZED, "Unauthorized", "your access ended while the request ran")
             }
@@ -210,10 +217,10 @@ fn dial_answer(cluster: &ClusterId, error: DialError) -> Answer {
             Answer::unavailable(format!("cluster {cluster} is not connected: no agent of it has been since {since:.0}"))
                 .retry(RETRY_CLUSTER)
         }
-        DialError::NotConnected { since: None } => {
-            Answer::unavailable(format!("cluster {cluster} is not connected: no agent of it has connected yet"))
-                .retry(RETRY_CLUSTER)
-        }
+        DialError::NotConnected { since: None } => Answer::unavailable(format!(
+            "cluster {cluster} is not connected: no agent of it has connected since the server started"
+        ))
+        .retry(RETRY_CLUSTER),
         DialError::ApiServerUnreachable => {
             Answer::bad_gateway(format!("the agent of cluster {cluster} cannot reach its API server"))
         }

@@ -47,7 +47,8 @@
 //!
 //! # What the listener must do
 //!
-//! Hand over the URI as it was received; put a [`ClientAddress`] into the request's extensions; serve HTTP/1.1 with upgrades
+//! Hand over the URI as it was received; put a [`ClientAddress`], and an [`Epoch`] that was taken before authentication,
+//! into the request's extensions; serve HTTP/1.1 with upgrades
 //! enabled and both protocols with bounded write buffers, which are what one stalled client costs.
 
 mod attempt;
@@ -79,5 +80,5 @@ pub use metrics::Metrics;
 pub use path::{PathError, Route};
 pub use running::ClientAddress;
 pub use service::{Dependencies, Proxy};
-pub use streams::{Selector, Streams};
+pub use streams::{Epoch, Selector, Streams};
 pub use upstream::{ApiServerError, Hop, Upstream, UpstreamBody, UpstreamError};

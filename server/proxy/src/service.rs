@@ -29,7 +29,7 @@ use crate::path::Route;
 use crate::request_body::ClientBody;
 use crate::response;
 use crate::running::{Audited, ClientAddress, Running};
-use crate::streams::{Selector, Streams};
+use crate::streams::{Epoch, Selector, Streams};
 use crate::upgrade::splice;
 use crate::upstream::{ApiServerError, BoxError, Upstream};
 use crate::upstreams::Upstreams;
@@ -141,6 +141,13 @@ impl Proxy {
         self.directory.lookup(cluster).map(|trust| self.upstreams.of(cluster, trust)).transpose()
     }
 
+    /// To be called when a session of the cluster begins to drain, or a better route is there: warm connections are closed, and
+    /// those in use when their request is done, so that the next requests take today's best route and nothing idle holds
+    /// the old session open.
+    pub fn renew_connections(&self, cluster: &ClusterId) {
+        self.upstreams.renew(cluster);
+    }
+
     /// Drops everything that belongs to a deleted cluster: warm connections and running requests.
     pub fn forget(&self, cluster: &ClusterId) {
         self.upstreams.forget(cluster);
@@ -172,6 +179,9 @@ impl Proxy {
         tracing::Span::current().record("cluster", route.cluster.as_str());
         // Authorize. Registered first: a revocation changes the directory before it closes what is registered.
         let stream = self.streams.open(&user, &route.cluster);
+        if head.extensions.get::<Epoch>().is_some_and(|before| *before != self.streams.epoch()) {
+            return Err(ProxyError::Overtaken);
+        }
         let upstream = self.authorize(&user, &route.cluster)?;
         let running_permit = self.limiter.acquire(user.name(), &route.cluster)?;
         let mut running = Running::new(stream, running_permit, self.metrics.clone());

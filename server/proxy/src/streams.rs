@@ -48,6 +48,7 @@ pub struct Streams {
 
 #[derive(Debug, Default)]
 struct Inner {
+    epoch: u64,
     next: u64,
     running: HashMap<u64, Entry>,
 }
@@ -58,6 +59,13 @@ struct Entry {
     cluster: ClusterId,
     end: CancellationToken,
 }
+
+/// A moment in the life of a [`Streams`]: another one after each revocation.
+///
+/// Put into a request's extensions *before* it is authenticated, it closes the gap between authentication and registration: a
+/// revocation in between would find nothing to close, so the request is refused and has to come again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Epoch(u64);
 
 /// One running request. It is in the registry until this is dropped.
 #[derive(Debug)]
@@ -77,9 +85,16 @@ impl Streams {
 
     /// Like [`close`](Self::close), for whatever the caller knows about users and clusters.
     pub fn close_where(&self, ends: impl Fn(&UserInfo, &ClusterId) -> bool) -> usize {
-        let inner = self.inner.lock();
+        let mut inner = self.inner.lock();
+        inner.epoch += 1;
         let matching = inner.running.values().filter(|entry| ends(&entry.user, &entry.cluster));
         matching.map(|entry| entry.end.cancel()).count()
+    }
+
+    /// The moment before a request is authenticated; see [`Epoch`].
+    #[must_use]
+    pub fn epoch(&self) -> Epoch {
+        Epoch(self.inner.lock().epoch)
     }
 
     /// How many requests run.

@@ -156,6 +156,18 @@ impl Upstream {
         self.inner.pool.close();
     }
 
+    /// Closes warm connections, and those in use when they are done: the next ones are dialled anew, over the best route
+    /// of that time.
+    pub(crate) fn renew(&self) {
+        self.inner.pool.renew();
+    }
+
+    /// Why the cluster cannot be reached, if it cannot. Opens a stream and gives it up.
+    pub(crate) async fn why_unreachable(&self) -> Option<DialError> {
+        let dialed = timeout(DIAL_DEADLINE, self.inner.dialer.dial(&self.inner.cluster)).await;
+        dialed.unwrap_or(Err(DialError::TimedOut)).err()
+    }
+
     /// Sends a request on a warm connection, or on a new one.
     ///
     /// # Cancel safety
@@ -212,11 +224,13 @@ impl Upstream {
 
     async fn connect(&self, kind: connection::Kind) -> Result<Lease, UpstreamError> {
         let inner = &self.inner;
+        let generation = inner.pool.generation();
         let dialed = timeout(DIAL_DEADLINE, inner.dialer.dial(&inner.cluster)).await;
         let io = dialed.map_err(|_| UpstreamError::TimedOut(Hop::Dial))?.map_err(UpstreamError::Dial)?;
         let shaken = timeout(TLS_DEADLINE, inner.tls.connect(inner.name.clone(), io)).await;
         let io = shaken.map_err(|_| UpstreamError::TimedOut(Hop::Tls))?.map_err(tls::handshake_error)?;
-        let (lease, driver) = connection::open(io, kind, Arc::clone(&inner.pool)).await.map_err(UpstreamError::Http)?;
+        let (lease, driver) =
+            connection::open(io, kind, generation, Arc::clone(&inner.pool)).await.map_err(UpstreamError::Http)?;
         let counted = inner.metrics.open_connection();
         let mut tasks = inner.tasks.lock();
         if tasks.is_empty() {

@@ -38,6 +38,13 @@ impl Upstreams {
         Ok(upstream)
     }
 
+    /// The routes to the cluster have changed.
+    pub(crate) fn renew(&self, cluster: &ClusterId) {
+        if let Some(upstream) = self.known.lock().get(cluster) {
+            upstream.renew();
+        }
+    }
+
     /// The cluster is gone.
     pub(crate) fn forget(&self, cluster: &ClusterId) {
         if let Some(upstream) = self.known.lock().remove(cluster) {

@@ -36,9 +36,15 @@ pub(super) struct Lease {
     /// Its driver listens here: a lease that comes back, or the end of the last one.
     back: mpsc::Sender<Self>,
     kind: Kind,
+    generation: u64,
 }
 
 impl Lease {
+    /// The pool's generation when the connection was opened.
+    pub(super) fn generation(&self) -> u64 {
+        self.generation
+    }
+
     pub(super) fn sender(&mut self) -> &mut SendRequest<RequestBody> {
         &mut self.sender
     }
@@ -62,6 +68,7 @@ impl Lease {
 pub(super) async fn open(
     io: TlsStream<Box<dyn Io>>,
     kind: Kind,
+    generation: u64,
     pool: Arc<Pool>,
 ) -> hyper::Result<(Lease, impl Future<Output = ()> + Send + 'static)> {
     let mut builder = http1::Builder::new();
@@ -77,7 +84,7 @@ pub(super) async fn open(
             tracing::debug!(%error, "connection to an API server ended");
         }
     };
-    Ok((Lease { sender, back, kind }, drive(connection, returned, pool)))
+    Ok((Lease { sender, back, kind, generation }, drive(connection, returned, pool)))
 }
 
 /// Ends when the connection does, or when its lease is dropped: then whatever the API server was still doing for it is over.

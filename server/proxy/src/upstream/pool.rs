@@ -15,19 +15,30 @@ const IDLE_LIMIT: Duration = Duration::from_secs(30);
 
 /// Idle connections of one upstream, the most recently used last.
 pub(super) struct Pool {
-    idle: Mutex<Option<Vec<(Instant, Lease)>>>,
+    state: Mutex<State>,
+}
+
+struct State {
+    idle: Vec<(Instant, Lease)>,
+    /// Connections that were opened in an earlier one are not kept.
+    generation: u64,
+    open: bool,
 }
 
 impl Pool {
     pub(super) fn new() -> Self {
-        Self { idle: Mutex::new(Some(Vec::new())) }
+        Self { state: Mutex::new(State { idle: Vec::new(), generation: 0, open: true }) }
+    }
+
+    /// What a connection that is about to be opened belongs to.
+    pub(super) fn generation(&self) -> u64 {
+        self.state.lock().generation
     }
 
     /// The warmest usable connection.
     pub(super) fn take(&self) -> Option<Lease> {
-        let mut idle = self.idle.lock();
-        let idle = idle.as_mut()?;
-        while let Some((since, lease)) = idle.pop() {
+        let mut state = self.state.lock();
+        while let Some((since, lease)) = state.idle.pop() {
             if since.elapsed() < IDLE_LIMIT && lease.is_ready() {
                 return Some(lease);
             }
@@ -37,25 +48,29 @@ impl Pool {
 
     /// Keeps a connection, or says that it is not wanted.
     pub(super) fn put(&self, lease: Lease) -> bool {
-        let mut idle = self.idle.lock();
-        match idle.as_mut() {
-            Some(idle) if idle.len() < MAX_IDLE => {
-                idle.push((Instant::now(), lease));
-                true
-            }
-            _ => false,
+        let mut state = self.state.lock();
+        let wanted = state.open && lease.generation() == state.generation && state.idle.len() < MAX_IDLE;
+        if wanted {
+            state.idle.push((Instant::now(), lease));
         }
+        wanted
     }
 
     /// Closes what has waited too long or was closed by the other end.
     pub(super) fn evict(&self) {
-        if let Some(idle) = self.idle.lock().as_mut() {
-            idle.retain(|(since, lease)| since.elapsed() < IDLE_LIMIT && lease.is_ready());
-        }
+        self.state.lock().idle.retain(|(since, lease)| since.elapsed() < IDLE_LIMIT && lease.is_ready());
+    }
+
+    /// Closes what waits, and whatever runs when it is done. What is opened from now on is kept.
+    pub(super) fn renew(&self) {
+        let mut state = self.state.lock();
+        state.generation += 1;
+        state.idle.clear();
     }
 
     /// Closes all and keeps none from now on.
     pub(super) fn close(&self) {
-        *self.idle.lock() = None;
+        self.renew();
+        self.state.lock().open = false;
     }
 }

@@ -28,7 +28,7 @@ async fn each_hop_has_its_sentence() {
     let since = "2026-11-23T01:02:03Z".parse().unwrap();
     let table = [
         (DialError::NotConnected { since: Some(since) }, 503, "since 2026-11-23T01:02:03Z", Some("5")),
-        (DialError::NotConnected { since: None }, 503, "has connected yet", Some("5")),
+        (DialError::NotConnected { since: None }, 503, "since the server started", Some("5")),
         (DialError::ApiServerUnreachable, 502, "cannot reach its API server", None),
         (DialError::TimedOut, 504, "in time", None),
         (DialError::Busy, 503, "as many streams", Some("1")),

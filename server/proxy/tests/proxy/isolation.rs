@@ -108,3 +108,34 @@ async fn a_warm_connection_that_was_closed_costs_no_request() {
     }
     assert_eq!(count.load(Ordering::SeqCst), 20, "none was sent twice");
 }
+
+#[tokio::test]
+async fn renewed_connections_are_dialled_anew() {
+    let rig = Rig::start(always(ok("{}"))).await;
+    for _ in 0..3 {
+        assert_eq!(rig.get("/api").await.status, 200);
+    }
+    assert_eq!(rig.fake.opened(), 1);
+    rig.proxy.renew_connections(&CLUSTER.parse().unwrap());
+    until("the old one is closed", || rig.metrics.connections() == (1, 1)).await;
+    assert_eq!(rig.get("/api").await.status, 200);
+    assert_eq!(rig.fake.opened(), 2);
+
+    // One in use is not cut; it is closed when its request is done.
+    let go = Arc::new(tokio::sync::Notify::new());
+    let went = Arc::clone(&go);
+    rig.fake.answer(handler(move |mut connection, _| {
+        let went = Arc::clone(&went);
+        async move {
+            went.notified().await;
+            connection.write(ok("late")).await.then_some(connection)
+        }
+    }));
+    let mut client = rig.connect().await;
+    client.request("GET /api", "", "").await;
+    until("it runs", || rig.fake.seen().len() == 5).await;
+    rig.proxy.renew_connections(&CLUSTER.parse().unwrap());
+    go.notify_one();
+    assert_eq!(soon("answer", client.answer()).await.unwrap().body, "late");
+    until("closed after its request", || rig.metrics.connections() == (2, 2)).await;
+}

@@ -127,3 +127,26 @@ async fn a_forgotten_cluster_leaves_nothing_open() {
     until("closed", || rig.metrics.connections() == (1, 1)).await;
     soon("shutdown", rig.proxy.shutdown()).await;
 }
+
+#[tokio::test]
+async fn a_token_that_expires_ends_what_it_opened() {
+    let rig = Rig::start(endless("application/json", "{}\n")).await;
+    let mut client = rig.connect().await;
+    let target = format!("GET /k8s/clusters/{CLUSTER}/api/v1/pods?watch=true HTTP/1.1\r\nHost: x\r\n");
+    client.write(format!("{target}Authorization: Bearer u-short\r\n\r\n")).await;
+    client.head().await.unwrap();
+    assert_eq!(client.chunk().await.unwrap(), b"{}\n");
+    assert_eq!(soon("end", client.chunk()).await, None);
+    until("closed", || rig.metrics.connections() == (1, 1)).await;
+}
+
+#[tokio::test]
+async fn a_revocation_between_authentication_and_registration_is_not_missed() {
+    let rig = Rig::start(endless("application/json", "{}\n")).await;
+    let mut client = rig.connect().await;
+    let target = format!("GET /k8s/clusters/{CLUSTER}/api/v1/pods?watch=true HTTP/1.1\r\nHost: x\r\n");
+    client.write(format!("{target}Authorization: Bearer u-late\r\n\r\n")).await;
+    let answer = soon("refused", client.answer()).await.unwrap();
+    assert_eq!((answer.status, answer.header("retry-after")), (503, Some("1")));
+    assert!(rig.fake.seen().is_empty() && rig.proxy.streams().is_empty());
+}

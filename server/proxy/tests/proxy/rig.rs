@@ -5,7 +5,7 @@ use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use cattle_api::Secret;
 use cattle_audit::MemorySink;
@@ -13,7 +13,7 @@ use cattle_auth::UserInfo;
 use cattle_proto::id::ClusterId;
 use cattle_proxy::{
     ApiServer, ClientAddress, ClusterDialer, ClusterDirectory, Dependencies, Diagnosis, DialError, ImpersonatorError,
-    Impersonators, Io, Limits, Metrics, Proxy,
+    Impersonators, Io, Limits, Metrics, Proxy, Selector,
 };
 use futures_util::future::BoxFuture;
 use http::{Request, Response, StatusCode};
@@ -31,6 +31,9 @@ use crate::fake::{Fake, Handler, NAME};
 
 /// The cluster of most tests.
 pub(crate) const CLUSTER: &str = "c-aaaaa";
+
+/// How long the token of `u-short` is good for.
+const SHORT: Duration = Duration::from_secs(2);
 
 /// What the proxy asks, with knobs.
 #[derive(Default)]
@@ -166,6 +169,11 @@ async fn listen(listener: TcpListener, proxy: Arc<Proxy>) {
                         *response.status_mut() = StatusCode::UNAUTHORIZED;
                         return Ok::<_, Infallible>(response);
                     };
+                    if user.name() == "u-late" {
+                        // Revoked while it was on its way from authentication to the proxy.
+                        request.extensions_mut().insert(proxy.streams().epoch());
+                        proxy.streams().close(&Selector::User("u-late".to_owned()));
+                    }
                     request.extensions_mut().insert(ClientAddress(peer.ip()));
                     Ok(proxy.serve(request, user).await.map(Either::Left))
                 }
@@ -181,7 +189,9 @@ async fn listen(listener: TcpListener, proxy: Arc<Proxy>) {
 fn authenticated(request: &Request<Incoming>) -> Option<UserInfo> {
     let mut values = request.headers().get_all("authorization").iter();
     let name = values.next()?.to_str().ok()?.strip_prefix("Bearer ")?;
-    name.starts_with("u-").then(|| UserInfo::for_test(name, "login"))
+    let user = name.starts_with("u-").then(|| UserInfo::for_test(name, "login"))?;
+    // A token that is about to end, for a user with such a name.
+    Some(if name == "u-short" { user.with_expiry((SystemTime::now() + SHORT).try_into().ok()?) } else { user })
 }
 
 /// A client that writes bytes by hand.
