@@ -1,1 +1,11 @@
-//! End-to-end tests.
+//! End-to-end tests: the real server and the real cluster agent against a real Kubernetes.
+//!
+//! [`Server`] is a `cattle-server` process on a port of its own; [`Member`] a Kubernetes control plane with a cluster agent
+//! process that is connected to it, as its import manifest describes it. Where pods matter, tests use
+//! [`cattle_harness::Nodes`] instead and nothing but the manifest.
+
+mod member;
+mod server;
+
+pub use member::{Agent, Member, condition};
+pub use server::{ADMIN_PASSWORD, Server, User};

@@ -1,0 +1,18 @@
+//! kubectl on a registered cluster, through the server.
+
+use anyhow::ensure;
+use cattle_tests::{Member, Server};
+
+#[tokio::test]
+async fn an_administrator_works_in_a_cluster_through_the_tunnel() -> anyhow::Result<()> {
+    let server = Server::start().await?;
+    let member = Member::join(&server, "prod").await?;
+    let admin = server.admin().clone();
+    let namespaces = member.kubectl(&server, &admin, ["get", "namespaces", "-o", "name"]).await?;
+    ensure!(namespaces.contains("namespace/cattle-system"), "{namespaces}");
+    let made = member.kubectl(&server, &admin, ["create", "configmap", "one", "--from-literal=a=b"]).await?;
+    assert_eq!(made, "configmap/one created\n");
+    let direct = member.control_plane.kubectl(["get", "configmap", "one", "-o", "jsonpath={.data.a}"]).ok().await?;
+    assert_eq!(direct, "b");
+    Ok(())
+}
