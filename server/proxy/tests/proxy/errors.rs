@@ -23,6 +23,18 @@ async fn a_stranger_cannot_tell_a_cluster_from_none() {
 }
 
 #[tokio::test]
+async fn a_token_for_one_cluster_opens_no_other() {
+    let rig = Rig::start(always(ok("{}"))).await;
+    rig.add("c-bbbbb", &rig.fake, 1);
+    for (cluster, status) in [(CLUSTER, 404), ("c-bbbbb", 200)] {
+        let mut client = rig.connect().await;
+        let target = format!("GET /k8s/clusters/{cluster}/api HTTP/1.1\r\nHost: x\r\n");
+        client.write(format!("{target}Authorization: Bearer u-scoped\r\n\r\n")).await;
+        assert_eq!(soon("answer", client.answer()).await.unwrap().status, status);
+    }
+}
+
+#[tokio::test]
 async fn each_hop_has_its_sentence() {
     let rig = Rig::start(always(ok("{}"))).await;
     let since = "2026-11-23T01:02:03Z".parse().unwrap();

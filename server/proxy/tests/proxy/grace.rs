@@ -79,6 +79,32 @@ async fn fifty_first_requests_of_a_user_all_succeed() {
 }
 
 #[tokio::test]
+async fn two_api_servers_of_which_one_knows_less_are_no_matter() {
+    // A load balancer sends every other connection to the one that has not caught up.
+    let count = Arc::new(AtomicUsize::new(0));
+    let rig = Rig::start(handler(move |mut connection, seen| {
+        let lags = count.fetch_add(1, Ordering::SeqCst).is_multiple_of(2);
+        async move {
+            if lags {
+                connection.write(own_refusal()).await;
+                return None;
+            }
+            connection.write("HTTP/1.1 100 Continue\r\n\r\n").await;
+            let body = connection.read_body(&seen).await;
+            connection.write(ok(&String::from_utf8(body).unwrap())).await;
+            None
+        }
+    }))
+    .await;
+    rig.world.recently_written.store(true, Ordering::SeqCst);
+    for number in 0..10 {
+        let answer = rig.request("POST /api/v1/namespaces/a/pods", "", &format!("body {number}")).await;
+        assert_eq!((answer.status, answer.body), (200, format!("body {number}")));
+    }
+    assert_eq!(rig.fake.seen().len(), 20);
+}
+
+#[tokio::test]
 async fn what_was_deleted_by_hand_is_written_again_and_the_request_repeated() {
     let rig = Rig::start(learns_after(2)).await;
     *rig.world.diagnosis.lock() = Some(Diagnosis::Rewritten);

@@ -190,6 +190,9 @@ fn authenticated(request: &Request<Incoming>) -> Option<UserInfo> {
     let mut values = request.headers().get_all("authorization").iter();
     let name = values.next()?.to_str().ok()?.strip_prefix("Bearer ")?;
     let user = name.starts_with("u-").then(|| UserInfo::for_test(name, "login"))?;
+    if name == "u-scoped" {
+        return Some(user.with_cluster_scope("c-bbbbb"));
+    }
     // A token that is about to end, for a user with such a name.
     Some(if name == "u-short" { user.with_expiry((SystemTime::now() + SHORT).try_into().ok()?) } else { user })
 }
