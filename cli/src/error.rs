@@ -1,0 +1,131 @@
+//! Why a command failed, and what to do next.
+
+use crate::api::ApiError;
+use crate::config::ConfigError;
+use crate::exit::Exit;
+use crate::kubeconfig::{MergeError, WriteError};
+use crate::trust::TrustError;
+
+/// Why a command failed.
+#[derive(Debug, thiserror::Error)]
+pub enum CliError {
+    /// The command line is wrong in a way that only shows now.
+    #[error("{0}")]
+    Usage(String),
+    /// Nobody is signed in at the server.
+    #[error("not signed in at {0}")]
+    NotSignedIn(String),
+    /// No server is known at all.
+    #[error("no server is known")]
+    NoServer,
+    /// An object of this kind and name does not exist, or is not visible.
+    #[error("no {kind} named {name:?}")]
+    NotFound {
+        /// `cluster`, `user` and so on.
+        kind: &'static str,
+        /// As it was given.
+        name: String,
+    },
+    /// A name that stands for several objects.
+    #[error("{name:?} could be {}", .candidates.join(" or "))]
+    Ambiguous {
+        /// As it was given.
+        name: String,
+        /// The ids.
+        candidates: Vec<String>,
+    },
+    /// A person said no.
+    #[error("nothing was changed")]
+    NotConfirmed,
+    /// A question had to be asked and nobody is there.
+    #[error("{0}")]
+    NoTerminal(&'static str),
+    /// It did not happen in time.
+    #[error("{0}")]
+    NotReady(String),
+    /// The password must be changed, and no new one was given.
+    #[error("the password must be changed before anything else")]
+    PasswordChangeRequired,
+    /// The two passwords that were typed differ.
+    #[error("the two passwords differ")]
+    PasswordsDiffer,
+    /// The server's answer does not make sense.
+    #[error("the server's answer has no {0}")]
+    Answer(&'static str),
+    /// The server refused, or could not be asked.
+    #[error(transparent)]
+    Api(#[from] ApiError),
+    /// The server is not trusted.
+    #[error(transparent)]
+    Trust(#[from] TrustError),
+    /// Our configuration cannot be read or written.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The kubeconfigs cannot be merged.
+    #[error(transparent)]
+    Merge(#[from] MergeError),
+    /// The kubeconfig cannot be written.
+    #[error(transparent)]
+    Write(#[from] WriteError),
+    /// Standard input or output failed.
+    #[error("reading or writing failed")]
+    Io(#[from] std::io::Error),
+    /// Something cannot be shown as YAML.
+    #[error("the answer cannot be shown")]
+    Render(#[source] Box<dyn std::error::Error + Send + Sync>),
+}
+
+impl CliError {
+    /// The exit code.
+    #[must_use]
+    pub fn exit(&self) -> Exit {
+        match self {
+            Self::Usage(_) | Self::Ambiguous { .. } | Self::NoTerminal(_) => Exit::Usage,
+            Self::NotFound { .. } => Exit::NotFound,
+            Self::NotSignedIn(_) | Self::NoServer | Self::PasswordChangeRequired => Exit::Denied,
+            Self::NotReady(_) => Exit::NotReady,
+            Self::Api(error) => error.exit(),
+            Self::Trust(error) => error.exit(),
+            Self::NotConfirmed
+            | Self::PasswordsDiffer
+            | Self::Answer(_)
+            | Self::Config(_)
+            | Self::Merge(_)
+            | Self::Write(_)
+            | Self::Io(_)
+            | Self::Render(_) => Exit::Failure,
+        }
+    }
+
+    /// What the person can do now.
+    #[must_use]
+    pub fn next_step(&self) -> Option<String> {
+        let text = match self {
+            Self::NoServer => "sign in first: cattle login https://SERVER",
+            Self::NotSignedIn(server) => return Some(format!("sign in again: cattle login {server}")),
+            Self::Ambiguous { .. } => "use the id",
+            Self::PasswordChangeRequired => {
+                "run `cattle login` on a terminal, or give the new password as a second line to --password-stdin"
+            }
+            Self::NotFound { kind: "cluster", .. } => "cattle cluster list shows the clusters that you may enter",
+            Self::NotFound { kind: "user", .. } => {
+                "name a user by id (u-…); only administrators can look up users by name"
+            }
+            Self::Api(error) => return error.next_step(),
+            Self::Trust(error) => return error.next_step(),
+            Self::Merge(error) => return error.next_step(),
+            Self::Write(error) => return error.next_step(),
+            Self::Usage(_) => "cattle --help, or COMMAND --help, shows how",
+            Self::NotFound { .. }
+            | Self::NotConfirmed
+            | Self::NoTerminal(_)
+            | Self::NotReady(_)
+            | Self::PasswordsDiffer
+            | Self::Answer(_)
+            | Self::Config(_)
+            | Self::Io(_)
+            | Self::Render(_) => return None,
+        };
+        Some(text.to_owned())
+    }
+}

@@ -1,0 +1,207 @@
+//! Commands against a small server with a CA of its own: trust, exit codes, what is sent and what is kept.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+#[path = "server/support.rs"]
+mod support;
+
+use cattle_cli::trust::CaChecksum;
+use serde_json::json;
+
+use support::{Answer, Machine, Server};
+
+const LOGIN: &str = "/v3-public/localProviders/local?action=login";
+const SELF: &str = "/apis/authentication.k8s.io/v1/selfsubjectreviews";
+
+async fn server() -> Server {
+    let server = Server::start().await;
+    server.on(
+        "POST",
+        LOGIN,
+        Answer::json(201, json!({ "token": "token-abcde:s3cret", "expiresAt": "2030-01-01T00:00:00Z" })),
+    );
+    let review = json!({ "status": { "userInfo": {
+        "username": "u-annaa", "groups": ["system:authenticated"], "extra": { "username": ["ann"] },
+    } } });
+    server.on("POST", SELF, Answer::json(201, review));
+    server
+}
+
+fn checksum(server: &Server) -> String {
+    CaChecksum::of(server.ca_pem()).to_string()
+}
+
+async fn signed_in(server: &Server, machine: &Machine) {
+    let checksum = checksum(server);
+    let args = ["login", server.url(), "--username", "ann", "--password-stdin", "--ca-checksum", &checksum];
+    let done = machine.run(&args, "correct horse\n").await;
+    assert_eq!(done.code, 0, "{}", done.err);
+}
+
+#[tokio::test]
+async fn a_sign_in_with_the_right_checksum_pins_the_ca() {
+    let (server, machine) = (server().await, Machine::new());
+    signed_in(&server, &machine).await;
+    let config = machine.config();
+    assert!(config.contains("token-abcde:s3cret") && config.contains("BEGIN CERTIFICATE"));
+    assert!(!config.contains("correct horse"), "the password is not kept");
+    let me = machine.run(&["whoami"], "").await;
+    assert_eq!(me.code, 0, "{}", me.err);
+    assert!(me.out.contains("username: ann") && me.out.contains("id:       u-annaa"), "{}", me.out);
+    let asked = server.requests();
+    let last = asked.last().unwrap();
+    assert_eq!(last.authorization.as_deref(), Some("Bearer token-abcde:s3cret"));
+    assert!(asked.iter().filter(|request| request.path != SELF).all(|request| request.authorization.is_none()));
+}
+
+/// Whoever stands in between sees a request for the CA, and nothing that is worth anything.
+#[tokio::test]
+async fn a_wrong_checksum_sends_no_credential() {
+    let (server, machine) = (server().await, Machine::new());
+    let wrong = "0".repeat(64);
+    let args = ["login", server.url(), "--username", "ann", "--password-stdin", "--ca-checksum", &wrong];
+    let done = machine.run(&args, "correct horse\n").await;
+    assert_eq!(done.code, 6, "{}", done.err);
+    assert!(done.err.contains(&checksum(&server)) && done.err.contains(&wrong), "{}", done.err);
+    let asked = server.requests();
+    assert_eq!(asked.len(), 1);
+    assert_eq!((asked[0].method.as_str(), asked[0].path.as_str()), ("GET", "/v3/settings/cacerts"));
+    assert!(asked[0].authorization.is_none() && asked[0].body.is_empty());
+    assert_eq!(machine.config(), "");
+}
+
+#[tokio::test]
+async fn an_unknown_ca_is_shown_and_not_trusted_where_nobody_can_confirm_it() {
+    let (server, machine) = (server().await, Machine::new());
+    let done = machine.run(&["login", server.url(), "--username", "ann", "--password-stdin"], "correct horse\n").await;
+    assert_eq!(done.code, 6, "{}", done.err);
+    assert!(done.err.contains(&format!("--ca-checksum {}", checksum(&server))), "{}", done.err);
+    assert!(server.requests().iter().all(|request| request.path == "/v3/settings/cacerts"));
+}
+
+/// A CA that anybody could show, on a connection whose certificate it did not sign.
+#[tokio::test]
+async fn a_ca_that_did_not_sign_the_servers_certificate_is_refused() {
+    let (real, liar, machine) = (server().await, server().await, Machine::new());
+    liar.show_ca(real.ca_pem());
+    let checksum = checksum(&real);
+    let args = ["login", liar.url(), "--username", "ann", "--password-stdin", "--ca-checksum", &checksum];
+    let done = machine.run(&args, "correct horse\n").await;
+    assert_eq!(done.code, 6, "{}", done.err);
+    assert!(liar.requests().iter().all(|request| request.path == "/v3/settings/cacerts"));
+}
+
+#[tokio::test]
+async fn a_pinned_server_that_changes_its_ca_gets_no_token() {
+    let (server, other, machine) = (server().await, server().await, Machine::new());
+    signed_in(&server, &machine).await;
+    machine.edit_config(|config| config.replace(server.url(), other.url()));
+    let done = machine.run(&["whoami"], "").await;
+    assert_eq!(done.code, 6, "{}", done.err);
+    assert!(done.err.contains("not trusted"), "{}", done.err);
+    assert!(other.requests().is_empty(), "the handshake ended before a request");
+}
+
+#[tokio::test]
+async fn a_redirect_is_not_followed() {
+    let (server, elsewhere, machine) = (server().await, server().await, Machine::new());
+    signed_in(&server, &machine).await;
+    server.on("POST", SELF, Answer::redirect(&format!("{}{SELF}", elsewhere.url())));
+    let done = machine.run(&["whoami"], "").await;
+    assert_eq!(done.code, 1, "{}", done.err);
+    assert!(elsewhere.requests().is_empty());
+}
+
+#[tokio::test]
+async fn the_first_sign_in_sets_another_password_from_the_second_line() {
+    let (server, machine) = (server().await, Machine::new());
+    let must_change = json!({ "token": "token-abcde:s3cret", "mustChangePassword": true });
+    server.on("POST", LOGIN, Answer::json(201, must_change));
+    server.on("POST", "/v3/users?action=changepassword", Answer::json(200, json!({})));
+    let checksum = checksum(&server);
+    let args = ["login", server.url(), "--username", "admin", "--password-stdin", "--ca-checksum", &checksum];
+    let one_line = machine.run(&args, "bootstrap\n").await;
+    assert_eq!(one_line.code, 4, "{}", one_line.err);
+    let two_lines = machine.run(&args, "bootstrap\na better one\n").await;
+    assert_eq!(two_lines.code, 0, "{}", two_lines.err);
+    let asked = server.requests();
+    let change = asked.iter().find(|request| request.path.contains("changepassword")).unwrap();
+    assert_eq!(change.json(), json!({ "currentPassword": "bootstrap", "newPassword": "a better one" }));
+    assert_eq!(change.authorization.as_deref(), Some("Bearer token-abcde:s3cret"));
+}
+
+#[tokio::test]
+async fn exit_codes_are_what_the_help_promises() {
+    let (server, machine) = (server().await, Machine::new());
+    assert_eq!(machine.run(&["whoami"], "").await.code, 4, "nobody is signed in");
+    assert_eq!(machine.run(&["login", "http://x.example"], "").await.code, 2, "only https");
+    assert_eq!(machine.run(&["login", "127.0.0.1:1", "--ca-checksum", &"0".repeat(64)], "").await.code, 6);
+    signed_in(&server, &machine).await;
+    let clusters = "/apis/management.cattle.io/v3/clusters";
+    server.on("GET", clusters, Answer::json(200, json!({ "items": [] })));
+    assert_eq!(machine.run(&["cluster", "status", "gone"], "").await.code, 3);
+    assert_eq!(machine.run(&["cluster", "list"], "").await.code, 0);
+    for (status, code) in [(401, 4), (403, 4), (404, 3), (409, 1), (500, 1), (503, 5)] {
+        let body = json!({ "kind": "Status", "message": "no \u{1b}[2J", "reason": "x" });
+        server.on("GET", clusters, Answer::json(status, body));
+        let done = machine.run(&["cluster", "list"], "").await;
+        assert_eq!(done.code, code, "{status}");
+        assert!(done.err.contains("no \u{fffd}[2J") && !done.err.contains('\u{1b}'), "{}", done.err);
+        assert_eq!(done.out, "");
+    }
+}
+
+#[tokio::test]
+async fn a_sign_out_forgets_the_token_even_when_the_server_is_gone() {
+    let (server, machine) = (server().await, Machine::new());
+    signed_in(&server, &machine).await;
+    server.on("POST", "/v3/tokens?action=logout", Answer::json(200, json!({})));
+    assert_eq!(machine.run(&["logout"], "").await.code, 0);
+    assert!(!machine.config().contains("s3cret"));
+    signed_in(&server, &machine).await;
+    machine.edit_config(|config| config.replace(server.url(), "https://127.0.0.1:1"));
+    let done = machine.run(&["logout"], "").await;
+    assert_eq!(done.code, 6, "{}", done.err);
+    assert!(!machine.config().contains("s3cret"));
+}
+
+#[tokio::test]
+async fn a_cluster_is_made_and_the_lines_to_register_it_are_printed() {
+    let (server, machine) = (server().await, Machine::new());
+    signed_in(&server, &machine).await;
+    let made = json!({ "metadata": { "name": "c-abcde" }, "spec": { "displayName": "my prod" } });
+    server.on("POST", "/apis/management.cattle.io/v3/clusters", Answer::json(201, made));
+    let token = json!({ "status": { "token": "bcdfgh2", "expiresAt": "2030-01-01T00:00:00Z" } });
+    let tokens = "/apis/management.cattle.io/v3/namespaces/c-abcde/clusterregistrationtokens";
+    server.on("POST", tokens, Answer::json(201, token));
+    server.on("GET", "/ping", Answer::json(200, json!("pong")));
+    let done = machine.run(&["cluster", "create", "my prod"], "").await;
+    assert_eq!(done.code, 0, "{}", done.err);
+    assert!(done.out.contains("cattle cluster manifest 'my prod' | kubectl apply -f -\n"), "{}", done.out);
+    assert!(done.out.contains(&format!("'{}/v3/import/bcdfgh2_c-abcde.yaml' <<'EOF'", server.url())), "{}", done.out);
+    assert!(done.out.contains("--cacert /dev/stdin") && done.out.contains("--pinnedpubkey 'sha256//"));
+    assert!(!done.out.contains("kubectl apply -f https"), "kubectl would refuse this server");
+}
+
+#[tokio::test]
+async fn a_kubeconfig_is_merged_into_the_file_that_kubectl_uses() {
+    let (server, machine) = (server().await, Machine::new());
+    signed_in(&server, &machine).await;
+    let cluster = json!({ "metadata": { "name": "c-abcde" }, "spec": { "displayName": "prod" } });
+    server.on("GET", "/apis/management.cattle.io/v3/clusters", Answer::json(200, json!({ "items": [cluster] })));
+    let value = "apiVersion: v1\nkind: Config\nclusters:\n- name: prod\n  cluster: {server: 'https://x/k8s/clusters/c-abcde'}\n\
+                 users:\n- name: prod\n  user: {token: 'kubeconfig-a:b'}\n\
+                 contexts:\n- name: prod\n  context: {cluster: prod, user: prod}\ncurrent-context: prod\n";
+    let answer = Answer::json(201, json!({ "status": { "value": value } }));
+    server.on("POST", "/apis/ext.cattle.io/v1/kubeconfigs", answer);
+    let file = machine.path("kube/config");
+    let path = file.to_str().unwrap();
+    let done = machine.run(&["kubeconfig", "prod", "--merge", "--kubeconfig", path], "").await;
+    assert_eq!(done.code, 0, "{}", done.err);
+    assert_eq!(done.out, "");
+    assert!(std::fs::read_to_string(&file).unwrap().contains("kubeconfig-a:b"));
+    let printed = machine.run(&["kubeconfig", "prod"], "").await;
+    assert_eq!(printed.out, value, "to the byte");
+    let renamed = machine.run(&["kubeconfig", "prod", "--context", "eu"], "").await;
+    assert!(renamed.out.contains("current-context: eu"), "{}", renamed.out);
+}
