@@ -30,6 +30,11 @@ impl Served {
         }
     }
 
+    /// Whether fields of stored objects are computed and may change without a write.
+    pub(crate) fn is_recomputed(&self) -> bool {
+        self.resource.transient.contains(&"/status/conditions")
+    }
+
     /// The resource, as errors name it.
     pub(crate) fn subject(&self) -> Subject<'static> {
         Subject { group: self.resource.group, kind: self.resource.plural }

@@ -198,14 +198,16 @@ impl File {
         let current = self.clusters.iter().position(|cluster| cluster.id == wanted);
         let offset = entries.len() - self.clusters.len();
         let current = current.unwrap_or_default() + offset.min(entries.len() - 1);
-        let user = SERVER_ENTRY;
         let clusters: Vec<Value> =
             entries.iter().map(|(name, server)| json!({"name": name, "cluster": self.cluster(server)})).collect();
         let contexts: Vec<Value> =
-            entries.iter().map(|(name, _)| json!({"name": name, "context": {"cluster": name, "user": user}})).collect();
+            entries.iter().map(|(name, _)| json!({"name": name, "context": {"cluster": name, "user": name}})).collect();
+        // One user per context, although the login is the same: whoever merges files overwrites entries of the same name.
+        let login = self.user(base)?;
+        let users: Vec<Value> = entries.iter().map(|(name, _)| json!({"name": name, "user": login})).collect();
         let file = json!({
             "apiVersion": "v1", "kind": "Config", "clusters": clusters, "contexts": contexts,
-            "users": [{"name": user, "user": self.user(base)?}], "current-context": entries[current].0,
+            "users": users, "current-context": entries[current].0,
         });
         let yaml = serde_saphyr::to_string(&file).map_err(|error| StatusError::internal(&error))?;
         let name = text(object, "/metadata/name");

@@ -6,7 +6,8 @@
 
 mod writer;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -75,6 +76,8 @@ struct Watch {
     authorize: Interval,
     /// What a filtered watch shows, to notice when the caller's roles change that.
     seen: Option<Seen>,
+    /// What was shown last of objects whose computed fields change, to stay silent when they did not.
+    shown: BTreeMap<(String, String), u64>,
     _permit: OwnedSemaphorePermit,
 }
 
@@ -146,6 +149,7 @@ impl Watch {
             bookmarks: every(BOOKMARK_EVERY),
             authorize: every(AUTHORIZE_EVERY),
             seen,
+            shown: BTreeMap::new(),
             _permit: permit,
         })
     }
@@ -310,7 +314,11 @@ impl Watch {
         if version.is_none_or(|version| version > self.events.position()) || !self.selects(&object)? {
             return Ok(None);
         }
-        self.show("MODIFIED", object)
+        let key = key(&object);
+        let before = self.shown.get(&key).copied();
+        let line = self.show("MODIFIED", object)?;
+        // Computed fields are announced for many objects at once: what looks as before is no event.
+        Ok(line.filter(|_| before.is_none() || before != self.shown.get(&key).copied()))
     }
 
     fn end_of_initial(&mut self) -> Option<Bytes> {
@@ -320,16 +328,23 @@ impl Watch {
     }
 
     fn show(&mut self, kind: &str, object: DynamicObject) -> Result<Option<Bytes>, StatusError> {
-        if let Some(shown) = &mut self.seen {
-            let key = key(&object);
-            if kind == "DELETED" {
-                shown.objects.remove(&key)
+        let (key, now) = (key(&object), Timestamp::now());
+        let view = self.call.server.view(&self.call.served, object, &self.call.user, now)?;
+        let is_gone = kind == "DELETED";
+        if let Some(seen) = &mut self.seen {
+            if is_gone {
+                seen.objects.remove(&key)
             } else {
-                shown.objects.insert(key)
+                seen.objects.insert(key.clone())
             };
         }
-        let now = Timestamp::now();
-        let view = self.call.server.view(&self.call.served, object, &self.call.user, now)?;
+        if is_gone {
+            self.shown.remove(&key);
+        } else if self.call.served.is_recomputed() {
+            let mut hasher = DefaultHasher::new();
+            view.hash(&mut hasher);
+            self.shown.insert(key, hasher.finish());
+        }
         Ok(Some(self.writer.event(&self.call.served, kind, view, now)))
     }
 }

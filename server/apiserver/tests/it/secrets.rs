@@ -127,6 +127,10 @@ async fn a_kubeconfig_has_a_token_that_goes_with_it() {
     let made = world.post(BOB, &uri, &body(json!(["*"]))).await.expect(201);
     let file = made["status"]["value"].as_str().unwrap();
     assert!(file.contains("/k8s/clusters/c-aaaaa") && !file.contains("c-bbbbb"), "{file}");
+    let parsed: kube::config::Kubeconfig = kube::config::Kubeconfig::from_yaml(file).unwrap();
+    assert_eq!(parsed.current_context.as_deref(), Some("display c-aaaaa"));
+    assert_eq!(parsed.contexts[0].context.as_ref().unwrap().user.as_deref(), Some("display c-aaaaa"));
+    assert_eq!(parsed.auth_infos[0].name, "display c-aaaaa");
     let token = made["status"]["tokens"][0].as_str().unwrap();
     assert!(file.contains(&format!("{token}:")), "{file}");
     let tokens = world.get(BOB, &format!("{EXT}/tokens/{token}")).await.expect(200);

@@ -80,6 +80,12 @@ impl Computed {
     }
 }
 
+impl Computed {
+    pub(crate) fn announce_all(&self) {
+        drop(self.changes.send(Recomputed::Any));
+    }
+}
+
 impl Decorate for Computed {
     fn decorate(&self, kind: &'static Resource, object: &mut DynamicObject) {
         if kind == &resource::CLUSTER {

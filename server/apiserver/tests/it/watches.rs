@@ -133,6 +133,11 @@ async fn computed_fields_wake_watchers() {
     world.computed.set_ready("c-aaaaa", true);
     let object = watch.expect("MODIFIED", "c-aaaaa").await;
     assert_eq!(object["status"]["conditions"][0]["status"], "True");
+    // Announced again, and for all, without a change: no event until there is one.
+    world.computed.set_ready("c-aaaaa", true);
+    world.computed.announce_all();
+    world.cluster("c-bbbbb").await;
+    watch.expect("ADDED", "c-bbbbb").await;
 }
 
 #[tokio::test]
