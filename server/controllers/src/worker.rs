@@ -175,7 +175,7 @@ impl Worker {
         let identity = self.identity(user);
         let desired = identity.clone().map(Impersonator::new);
         let settled = match impersonation::decide(desired.as_ref(), &impersonation::observed_in(&tools.mirror, user)) {
-            Next::Done(token) if tools.listed => Ok(Settled::Done(token)),
+            Next::Done(token) if tools.listed && self.desk.believes(user, token.as_deref()) => Ok(Settled::Done(token)),
             Next::Done(_) | Next::Do(_) | Next::Wait(_) | Next::Conflict(_) => {
                 tools.downstream.settle(user, desired.as_ref(), || self.desk.writing(user)).await
             }

@@ -126,12 +126,12 @@ fn what_is_not_ours_is_never_touched() {
     let plan = decide(&want, &foreign);
     assert_eq!((plan.steps.len(), plan.conflicts.len()), (0, 1));
     // The manifest's own bindings are ours, but no member's.
-    let mut manifest = ClusterRoleBinding::default();
-    manifest.metadata = ObjectMeta {
+    let metadata = ObjectMeta {
         name: Some("cattle-server".into()),
         labels: Some(cattle_manifest::labels()),
-        ..Default::default()
+        ..ObjectMeta::default()
     };
+    let manifest = ClusterRoleBinding { metadata, ..ClusterRoleBinding::default() };
     assert_eq!(decide(&BTreeMap::new(), &[manifest]), BindingPlan::default());
 }
 

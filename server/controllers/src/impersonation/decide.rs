@@ -24,6 +24,13 @@ pub struct Observed {
     pub secrets: Vec<Secret>,
 }
 
+impl Observed {
+    /// Whether there is a namespace to work in.
+    pub(crate) fn is_namespace_live(&self) -> bool {
+        self.namespace.as_ref().is_some_and(|namespace| namespace.metadata.deletion_timestamp.is_none())
+    }
+}
+
 /// One change downstream.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Step {
@@ -192,15 +199,24 @@ fn settle_secrets(desired: &Impersonator, account: &ServiceAccount, secrets: &[S
 /// Rights first, then everything else.
 fn remove(observed: &Observed) -> Next {
     let live = |meta: &ObjectMeta| ownership::is_ours(meta) && meta.deletion_timestamp.is_none();
-    let metas = [
-        (observed.binding.as_ref().map(|object| &object.metadata), Step::DeleteBinding as fn(ObjectMeta) -> Step),
-        (observed.role.as_ref().map(|object| &object.metadata), Step::DeleteRole),
-        (observed.secrets.iter().map(|object| &object.metadata).find(|meta| live(meta)), Step::DeleteSecret),
-        (observed.account.as_ref().map(|object| &object.metadata), Step::DeleteAccount),
-    ];
-    let first =
-        metas.into_iter().find_map(|(meta, step)| meta.filter(|meta| live(meta)).map(|meta| step(meta.clone())));
-    first.map_or(Next::Done(None), Next::Do)
+    let binding = observed.binding.as_ref().map(|object| &object.metadata).filter(|meta| live(meta));
+    let role = observed.role.as_ref().map(|object| &object.metadata).filter(|meta| live(meta));
+    let secret = observed.secrets.iter().map(|object| &object.metadata).find(|meta| live(meta));
+    let account = observed.account.as_ref().map(|object| &object.metadata).filter(|meta| live(meta));
+    if let Some(meta) = binding {
+        return Next::Do(Step::DeleteBinding(meta.clone()));
+    }
+    if let Some(meta) = role {
+        return Next::Do(Step::DeleteRole(meta.clone()));
+    }
+    if observed.is_namespace_live() && observed.own_rights.is_none() {
+        return Next::Do(Step::CreateOwnRights);
+    }
+    match (secret, account) {
+        (Some(meta), _) => Next::Do(Step::DeleteSecret(meta.clone())),
+        (None, Some(meta)) => Next::Do(Step::DeleteAccount(meta.clone())),
+        (None, None) => Next::Done(None),
+    }
 }
 
 fn taken(kind: &'static str, name: &str, meta: &ObjectMeta) -> Option<Next> {

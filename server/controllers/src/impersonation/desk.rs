@@ -74,6 +74,14 @@ impl Impersonators {
         written.is_some_and(|at| at.elapsed() < CACHE_LAG)
     }
 
+    /// To be called when the cluster's API server answers 401 to a token of ours: it was revoked by hand, and the watch that
+    /// would tell is behind. The next [`token`](Self::token) reads live.
+    pub fn distrust(&self, cluster: &ClusterId, user: &str) {
+        if let Some(desk) = self.desk(cluster) {
+            desk.distrust(user);
+        }
+    }
+
     pub(crate) fn open(&self, cluster: &ClusterId, desk: Arc<Desk>) {
         self.desks.lock().insert(cluster.clone(), desk);
     }
@@ -95,6 +103,7 @@ pub(crate) struct Desk {
 
 struct Person {
     wanted: Option<Identity>,
+    distrusted: bool,
     written: Option<Instant>,
     turns: u64,
     state: watch::Sender<State>,
@@ -102,7 +111,7 @@ struct Person {
 
 impl Default for Person {
     fn default() -> Self {
-        Self { wanted: None, written: None, turns: 0, state: watch::Sender::new(State::Missing) }
+        Self { wanted: None, distrusted: false, written: None, turns: 0, state: watch::Sender::new(State::Missing) }
     }
 }
 
@@ -136,7 +145,27 @@ impl Desk {
         let mut people = self.people.lock();
         let person = people.entry(identity.user().to_owned()).or_default();
         person.turns += 1;
+        person.distrusted = false;
         person.state.send_replace(State::Ready(identity, token));
+    }
+
+    /// Whether a token that the watches show may be published. After a repair they may still show the old one.
+    pub(crate) fn believes(&self, user: &str, token: Option<&[u8]>) -> bool {
+        let people = self.people.lock();
+        let Some(person) = people.get(user) else { return true };
+        let known = match (&*person.state.borrow(), token) {
+            (State::Ready(_, published), Some(token)) => published.expose() == token,
+            (State::Ready(..) | State::Missing | State::Failed { .. }, _) => true,
+        };
+        known && !person.distrusted
+    }
+
+    fn distrust(&self, user: &str) {
+        if let Some(person) = self.people.lock().get_mut(user) {
+            person.distrusted = true;
+            person.state.send_replace(State::Missing);
+        }
+        self.queue.add(Work::User(user.to_owned()), true);
     }
 
     pub(crate) fn failed(&self, user: &str, why: String, hopeless: bool) {
@@ -291,6 +320,24 @@ mod tests {
         let (refused, ()) = tokio::join!(impersonators.token(&cluster, &user), report);
         assert_eq!(refused.err(), Some(ImpersonationError::NotReady("ClusterRole y is not ours".into())));
         assert!(started.elapsed() < WAIT);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_token_that_was_refused_is_not_given_out_again() {
+        let (impersonators, desk, queue) = open();
+        let cluster = cluster();
+        let user = UserInfo::for_test("u-alice", "alice");
+        desk.ready(Identity::of(&user).unwrap(), secret("old"));
+        assert!(desk.believes("u-alice", Some(b"old")) && !desk.believes("u-alice", Some(b"older")));
+        impersonators.distrust(&cluster, "u-alice");
+        assert!(!desk.believes("u-alice", Some(b"old")));
+        let worker = async {
+            queue.next().await;
+            desk.ready(desk.wanted("u-alice").unwrap_or_else(|| Identity::of(&user).unwrap()), secret("new"));
+        };
+        let (granted, ()) = tokio::join!(impersonators.token(&cluster, &user), worker);
+        assert_eq!(granted.unwrap_or_else(|error| panic!("{error}")).token.expose(), b"new");
+        assert!(desk.believes("u-alice", Some(b"new")));
     }
 
     #[tokio::test(start_paused = true)]

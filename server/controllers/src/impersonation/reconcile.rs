@@ -84,18 +84,23 @@ impl Downstream {
 
     async fn observe(&self, user: &str) -> Result<Observed, ApplyError> {
         let name = object_name(user);
-        let selector = ListParams::default().labels(&ownership::selector());
-        let (namespace, own_rights, role, account, binding, secrets) = futures_util::try_join!(
+        let (namespace, own_rights, role, binding) = futures_util::try_join!(
             apply::get(&self.namespaces, names::IMPERSONATION_NAMESPACE),
             apply::get(&self.rights, names::IMPERSONATION_ROLE),
             apply::get(&self.roles, &name),
-            apply::get(&self.accounts, &name),
             apply::get(&self.bindings, &name),
-            apply::list(&self.secrets, &selector),
         )?;
-        let prefix = secret_prefix(user);
-        let secrets = secrets.into_iter().filter(|secret| secret.name_any().starts_with(&prefix)).collect();
-        Ok(Observed { namespace, own_rights, role, account, binding, secrets })
+        let mut observed = Observed { namespace, own_rights, role, binding, ..Observed::default() };
+        // Without rights in the namespace nothing in it can be read; the decision gets them first.
+        if observed.is_namespace_live() && observed.own_rights.is_some() {
+            let selector = ListParams::default().labels(&ownership::selector());
+            let (account, secrets) =
+                futures_util::try_join!(apply::get(&self.accounts, &name), apply::list(&self.secrets, &selector),)?;
+            let prefix = secret_prefix(user);
+            observed.account = account;
+            observed.secrets = secrets.into_iter().filter(|secret| secret.name_any().starts_with(&prefix)).collect();
+        }
+        Ok(observed)
     }
 
     async fn act(&self, step: Step) -> Result<(), ApplyError> {

@@ -69,7 +69,7 @@ impl World {
                 Next::Wait(_) if self.observed.secrets.iter().any(|secret| token(secret).is_none()) => {
                     self.fill_tokens()
                 }
-                end => return end,
+                end @ (Next::Wait(_) | Next::Done(_) | Next::Conflict(_)) => return end,
             }
         }
         panic!("no end: {:?}", self.log);
@@ -177,6 +177,21 @@ fn access_that_ends_takes_the_rights_first_and_leaves_nothing() {
     world.log.clear();
     assert_eq!(world.run(None), Next::Done(None));
     assert!(world.log.is_empty());
+}
+
+#[test]
+fn rights_that_were_taken_from_the_server_come_back_before_they_are_needed() {
+    for desired in [Some(alice()), None] {
+        let mut world = built();
+        world.observed.own_rights = None;
+        world.run(desired.as_ref());
+        assert!(world.log.contains(&"CreateOwnRights".to_owned()), "{:?}", world.log);
+    }
+    let mut world = built();
+    (world.observed.namespace, world.observed.own_rights) = (None, None);
+    (world.observed.account, world.observed.secrets) = (None, Vec::new());
+    assert_eq!(world.run(None), Next::Done(None));
+    assert_eq!(world.log, ["DeleteBinding", "DeleteRole"]);
 }
 
 #[test]
