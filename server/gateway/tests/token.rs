@@ -6,7 +6,7 @@ use cattle_proto::handshake::RejectCode;
 use cattle_proto::secret::Secret;
 use jsonwebtoken::jwk::{Jwk, JwkSet};
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
-use rcgen::{KeyPair, PKCS_ECDSA_P256_SHA256, PKCS_ECDSA_P384_SHA384};
+use rcgen::{KeyPair, PKCS_ECDSA_P256_SHA256, PKCS_ECDSA_P384_SHA384, PKCS_RSA_SHA256};
 use serde_json::{Value, json};
 
 const NOW: u64 = 1_800_000_000;
@@ -28,6 +28,13 @@ impl Key {
     fn p384(kid: &'static str) -> Self {
         let pair = KeyPair::generate_for(&PKCS_ECDSA_P384_SHA384).unwrap();
         Self { kid, algorithm: Algorithm::ES384, encoding: EncodingKey::from_ec_der(&pair.serialize_der()) }
+    }
+
+    /// What kubeadm makes.
+    fn rsa(kid: &'static str) -> Self {
+        let pkcs8 = KeyPair::generate_for(&PKCS_RSA_SHA256).unwrap().serialize_der();
+        // PKCS #8 of an RSA key of 2048 bits is 26 bytes of wrapping around PKCS #1, which the library wants.
+        Self { kid, algorithm: Algorithm::RS256, encoding: EncodingKey::from_rsa_der(&pkcs8[26..]) }
     }
 
     fn jwk(&self) -> Jwk {
@@ -69,7 +76,7 @@ fn check(token: &Secret, keys: &KeySet, now: u64) -> Result<Claims, TokenError> 
 
 #[test]
 fn a_good_token_says_which_pod() {
-    for key in [Key::new("k"), Key::p384("k")] {
+    for key in [Key::new("k"), Key::p384("k"), Key::rsa("k")] {
         let keys = key_set(&[&Key::new("old"), &key]);
         let claims = check(&key.sign(&good()), &keys, NOW).unwrap();
         assert_eq!(claims.pod.as_str(), "cattle-cluster-agent-5d8f-abcde");
