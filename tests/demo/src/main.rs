@@ -13,6 +13,8 @@ mod server;
 mod stage;
 mod tour;
 
+use std::process::ExitCode;
+
 use clap::{Parser, Subcommand};
 
 use place::Place;
@@ -41,9 +43,19 @@ enum Command {
 }
 
 #[tokio::main]
-async fn main() -> anyhow::Result<()> {
+async fn main() -> ExitCode {
+    match run(Args::parse().command).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            Stage::new().failed(&error);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(command: Command) -> anyhow::Result<()> {
     let place = Place::of_this_user()?;
-    match Args::parse().command {
+    match command {
         Command::Start { kubeconfig, reach } => {
             let kubeconfig = kubeconfig.filter(|path| !path.is_empty());
             // Interrupted, it drops what it has made, which removes it.

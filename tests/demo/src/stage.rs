@@ -31,6 +31,11 @@ impl Stage {
         Ok(output)
     }
 
+    /// It ends here, and why.
+    pub(crate) fn failed(&self, error: &anyhow::Error) {
+        writeln!(std::io::stderr(), "\nThe demo failed: {error:#}").ok();
+    }
+
     /// Nobody to tell is no reason to fail.
     fn write(&self, text: &str) {
         std::io::stdout().write_all(text.as_bytes()).ok();
