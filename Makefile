@@ -2,7 +2,9 @@
 #
 #   make demo        a real two-node Kubernetes and the server on this machine, registered and usable
 #   make demo-stop   removes all of it but installed packages
-#   make test        every kind of test
+#   make test        checks, then every kind of test on a real Kubernetes (what continuous integration runs)
+#   make check       format, lints, documentation, licences and bans
+#   make env         what to set for plain cargo commands: eval "$(make env)"
 #   make images      container images of a release, for the architectures whose binaries can be built here
 #
 # CATTLE_CACHE       what may be kept from one checkout to the next (default ~/.cache/cattle)
@@ -14,15 +16,20 @@ export CATTLE_CACHE
 export CARGO_TARGET_DIR ?= $(CATTLE_CACHE)/target
 export PATH := $(PATH):$(HOME)/.cargo/bin:/usr/sbin:/sbin
 
-BINARIES := cattle-server cattle-cluster-agent cattle-cli
 TRIPLE = $(shell rustc -vV | sed -n 's/^host: //p')
 REVISION = $(shell git rev-parse --short=12 HEAD 2>/dev/null)
+VERSION = $(shell sed -n 's/^version *= *"\(.*\)"/\1/p' Cargo.toml | head -n 1)
 IMAGES := cattle-server cattle-cluster-agent
 # Megabytes (10^6 bytes) that the agent's image may have, as a registry sends it.
 AGENT_IMAGE_LIMIT := 20
 OUTPUT ?= $(CATTLE_CACHE)/images
 
-.PHONY: help packages assets build test demo demo-stop images check-images
+# One set of packages and features for building and testing, so that nothing is compiled twice.
+PROGRAMS = $(CARGO_TARGET_DIR)/$(TRIPLE)/debug
+TOOLS := $(CATTLE_CACHE)/tools
+CARGO_DENY := 0.20.2
+
+.PHONY: help env packages assets build check format clippy documentation deny test demo demo-stop images check-images
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -32,34 +39,58 @@ packages:
 	@tests/kubernetes/packages
 
 # Kubernetes, compiled once for each version of its sources.
-assets: packages
-	cargo run --quiet -p cattle-harness --bin cattle-kubernetes-assets
+assets: build
+	$(PROGRAMS)/cattle-kubernetes-assets
 
-build:
-	cargo build $(addprefix -p ,$(BINARIES))
+build: packages
+	cargo build --workspace --all-targets --locked
 
-test: assets build
-	cargo test --workspace
+env:
+	@echo "export CARGO_TARGET_DIR='$(CARGO_TARGET_DIR)'"
+
+check: format clippy documentation deny
+
+format:
+	cargo fmt --all --check
+
+clippy:
+	cargo clippy --workspace --all-targets --locked -- -D warnings
+
+documentation:
+	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked
+
+deny: $(TOOLS)/bin/cargo-deny
+	$(TOOLS)/bin/cargo-deny --all-features check --hide-inclusion-graph bans licenses sources
+	@if $(TOOLS)/bin/cargo-deny --all-features fetch db >/dev/null 2>&1; then \
+	  $(TOOLS)/bin/cargo-deny --all-features check --hide-inclusion-graph advisories; \
+	else echo "advisories: NOT checked, the RustSec database cannot be reached from here"; fi
+
+$(TOOLS)/bin/cargo-deny:
+	env -u CARGO_TARGET_DIR cargo install cargo-deny --version $(CARGO_DENY) --locked --root $(TOOLS) \
+	  --config 'build.target="$(TRIPLE)"'
+
+test: check assets
+	cargo test --workspace --locked
 
 # KUBECONFIG=FILE make demo uses that cluster; it then needs CATTLE_IMAGE_PREFIX and CATTLE_URL.
-demo: $(if $(KUBECONFIG),,packages) assets build
-	cargo run --quiet -p cattle-demo -- start
+demo: assets
+	$(PROGRAMS)/cattle-demo start
 
 demo-stop:
-	cargo run --quiet -p cattle-demo -- stop
+	$(PROGRAMS)/cattle-demo stop
 	@tests/kubernetes/packages list
 
 # One archive for each image, checked after it is written.
-images:
+images: build
 	cargo build --release $(addprefix -p ,$(IMAGES))
 	@mkdir -p $(OUTPUT)
 	@for image in $(IMAGES); do \
-	  cargo run --quiet -p cattle-images -- build --binary $(CARGO_TARGET_DIR)/$(TRIPLE)/release/$$image \
+	  $(PROGRAMS)/cattle-images build --binary $(CARGO_TARGET_DIR)/$(TRIPLE)/release/$$image \
 	    $(if $(ARM64),--binary $(CARGO_TARGET_DIR)/aarch64-unknown-linux-gnu/release/$$image) \
-	    --name cattle/$$image:v0.1.0 --revision "$(REVISION)" --output $(OUTPUT)/$$image.tar || exit 1; \
+	    --name cattle/$${image#cattle-}:v$(VERSION) --revision "$(REVISION)" --output $(OUTPUT)/$$image.tar || exit 1; \
 	done
 	@$(MAKE) --no-print-directory check-images
 
 check-images:
-	@for image in $(filter-out cattle-cluster-agent,$(IMAGES)); do cargo run --quiet -p cattle-images -- check $(OUTPUT)/$$image.tar || exit 1; done
-	@cargo run --quiet -p cattle-images -- check $(OUTPUT)/cattle-cluster-agent.tar --max-megabytes $(AGENT_IMAGE_LIMIT)
+	@for image in $(filter-out cattle-cluster-agent,$(IMAGES)); do $(PROGRAMS)/cattle-images check $(OUTPUT)/$$image.tar || exit 1; done
+	@$(PROGRAMS)/cattle-images check $(OUTPUT)/cattle-cluster-agent.tar --max-megabytes $(AGENT_IMAGE_LIMIT)

@@ -13,6 +13,7 @@ mod server;
 mod stage;
 mod tour;
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -24,6 +25,9 @@ use stage::Stage;
 #[derive(Parser)]
 #[command(name = "cattle-demo", version)]
 struct Args {
+    /// Where the demo keeps everything; two in different places do not disturb each other
+    #[arg(long, global = true, hide = true)]
+    directory: Option<PathBuf>,
     #[command(subcommand)]
     command: Command,
 }
@@ -44,7 +48,7 @@ enum Command {
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    match run(Args::parse().command).await {
+    match run(Args::parse()).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             Stage::new().failed(&error);
@@ -53,9 +57,9 @@ async fn main() -> ExitCode {
     }
 }
 
-async fn run(command: Command) -> anyhow::Result<()> {
-    let place = Place::of_this_user()?;
-    match command {
+async fn run(args: Args) -> anyhow::Result<()> {
+    let place = Place::new(args.directory)?;
+    match args.command {
         Command::Start { kubeconfig, reach } => {
             let kubeconfig = kubeconfig.filter(|path| !path.is_empty());
             // Interrupted, it drops what it has made, which removes it.

@@ -14,9 +14,12 @@ pub(crate) struct Place {
 }
 
 impl Place {
-    /// `/var/lib/cattle-demo` for root; in the user's cache for others, who can only use a cluster that exists.
-    pub(crate) fn of_this_user() -> anyhow::Result<Self> {
-        let directory = if nix::unistd::geteuid().is_root() {
+    /// The given one, else `/var/lib/cattle-demo` for root; in the user's cache for others, who can only use a cluster
+    /// that exists.
+    pub(crate) fn new(given: Option<PathBuf>) -> anyhow::Result<Self> {
+        let directory = if let Some(given) = given {
+            std::path::absolute(given)?
+        } else if nix::unistd::geteuid().is_root() {
             PathBuf::from("/var/lib/cattle-demo")
         } else {
             cache_directory()?.join("demo")
@@ -30,7 +33,13 @@ impl Place {
 
     /// Makes it, empty.
     pub(crate) fn open(&self) -> anyhow::Result<Run> {
-        Run::persistent(&self.directory, "demo")
+        Run::persistent(&self.directory, &self.id())
+    }
+
+    /// Names on the machine follow the directory: `/var/lib/cattle-demo` has `cattle-demo-…`.
+    fn id(&self) -> String {
+        let name = self.directory.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        name.trim_start_matches("cattle-").to_owned()
     }
 
     /// Removes it with all that its ledger names.
