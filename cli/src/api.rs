@@ -1,6 +1,5 @@
 //! The server's REST API, as far as the commands need it.
 
-use std::error::Error as _;
 use std::time::Duration;
 
 use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderValue};
@@ -289,19 +288,15 @@ fn bearer(token: &str) -> Result<HeaderValue, ApiError> {
     Ok(value)
 }
 
-fn certificate_error(error: &reqwest::Error) -> Option<String> {
-    let mut cause = error.source();
-    while let Some(inner) = cause {
-        // A TLS error can stand inside an I/O error, which hides it from `source`.
-        let tls = inner
-            .downcast_ref::<rustls::Error>()
-            .or_else(|| inner.downcast_ref::<std::io::Error>()?.get_ref()?.downcast_ref::<rustls::Error>());
-        if let Some(tls) = tls {
-            return Some(clean(&tls.to_string()));
-        }
-        cause = inner.source();
+/// What TLS has against the certificate, if that is why. `source` of an I/O error skips what it wraps, so that is looked
+/// into as well.
+fn certificate_error(error: &(dyn std::error::Error + 'static)) -> Option<String> {
+    if let Some(tls) = error.downcast_ref::<rustls::Error>() {
+        return Some(clean(&tls.to_string()));
     }
-    None
+    let wrapped = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
+    let inner = wrapped.map(|inner| inner as &(dyn std::error::Error + 'static)).or_else(|| error.source())?;
+    certificate_error(inner)
 }
 
 fn refusal(status: StatusCode, body: &[u8]) -> ApiError {

@@ -99,8 +99,15 @@ pub(super) fn rename(kubeconfig: &str, name: &str) -> Result<String, MergeError>
     serde_saphyr::to_string(&config).map_err(|_| MergeError::Incoming)
 }
 
+/// `yes`, `no` and `y` stay the words that they are, and numbers with leading zeros the text: what is only carried through
+/// must not change its meaning.
 fn parse(text: &str) -> Option<Node> {
-    serde_saphyr::from_str(text).ok().filter(|node| matches!(node, Node::Map(_)))
+    let options = serde_saphyr::options! {
+        strict_booleans: true,
+        leading_zero_numbers_as_strings: true,
+        underscored_numbers_as_strings: true,
+    };
+    serde_saphyr::from_str_with_options(text, options).ok().filter(|node| matches!(node, Node::Map(_)))
 }
 
 fn is_kubeconfig(node: &Node) -> bool {
@@ -184,7 +191,7 @@ kind: Config
 preferences: {colors: true}
 extensions:
 - name: x
-  extension: {a: '007', b: 1.50, c: null, d: [yes, 'no'], e: 12345678901234567890}
+  extension: {a: '007', b: 1.50, c: null, d: [yes, 'no', true], e: 12345678901234567890, f: 007, g: 1_000}
 current-context: minikube
 users:
 - name: minikube

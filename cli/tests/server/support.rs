@@ -22,33 +22,33 @@ use tokio_rustls::TlsAcceptor;
 
 /// What the server was asked.
 #[derive(Clone, Debug)]
-pub struct Asked {
-    pub method: String,
-    pub path: String,
-    pub authorization: Option<String>,
-    pub body: Vec<u8>,
+pub(crate) struct Asked {
+    pub(crate) method: String,
+    pub(crate) path: String,
+    pub(crate) authorization: Option<String>,
+    pub(crate) body: Vec<u8>,
 }
 
 impl Asked {
-    pub fn json(&self) -> Value {
+    pub(crate) fn json(&self) -> Value {
         serde_json::from_slice(&self.body).unwrap()
     }
 }
 
 /// What the server answers.
 #[derive(Clone)]
-pub struct Answer {
+pub(crate) struct Answer {
     status: u16,
     headers: String,
     body: String,
 }
 
 impl Answer {
-    pub fn json(status: u16, body: Value) -> Self {
+    pub(crate) fn json(status: u16, body: Value) -> Self {
         Self { status, headers: String::new(), body: body.to_string() }
     }
 
-    pub fn redirect(to: &str) -> Self {
+    pub(crate) fn redirect(to: &str) -> Self {
         Self { status: 307, headers: format!("Location: {to}\r\n"), body: String::new() }
     }
 }
@@ -59,7 +59,7 @@ struct Shared {
     asked: Mutex<Vec<Asked>>,
 }
 
-pub struct Server {
+pub(crate) struct Server {
     url: String,
     ca_pem: String,
     shared: Arc<Shared>,
@@ -67,7 +67,7 @@ pub struct Server {
 }
 
 impl Server {
-    pub async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         let ca_key = KeyPair::generate().unwrap();
         let mut ca = CertificateParams::new(Vec::new()).unwrap();
         ca.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -94,23 +94,23 @@ impl Server {
         server
     }
 
-    pub fn url(&self) -> &str {
+    pub(crate) fn url(&self) -> &str {
         &self.url
     }
 
-    pub fn ca_pem(&self) -> &str {
+    pub(crate) fn ca_pem(&self) -> &str {
         &self.ca_pem
     }
 
-    pub fn show_ca(&self, pem: &str) {
+    pub(crate) fn show_ca(&self, pem: &str) {
         self.on("GET", "/v3/settings/cacerts", Answer::json(200, json!({ "name": "cacerts", "value": pem })));
     }
 
-    pub fn on(&self, method: &str, path: &str, answer: Answer) {
+    pub(crate) fn on(&self, method: &str, path: &str, answer: Answer) {
         self.shared.answers.lock().insert((method.to_owned(), path.to_owned()), answer);
     }
 
-    pub fn requests(&self) -> Vec<Asked> {
+    pub(crate) fn requests(&self) -> Vec<Asked> {
         self.shared.asked.lock().clone()
     }
 }
@@ -170,15 +170,15 @@ async fn serve(stream: TcpStream, acceptor: TlsAcceptor, shared: &Shared) -> io:
 }
 
 /// A home directory to run commands in.
-pub struct Machine {
+pub(crate) struct Machine {
     directory: tempfile::TempDir,
 }
 
 /// How a command ended.
-pub struct Done {
-    pub code: u8,
-    pub out: String,
-    pub err: String,
+pub(crate) struct Done {
+    pub(crate) code: u8,
+    pub(crate) out: String,
+    pub(crate) err: String,
 }
 
 #[derive(Clone, Default)]
@@ -202,23 +202,23 @@ impl Write for Sink {
 }
 
 impl Machine {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self { directory: tempfile::tempdir().unwrap() }
     }
 
-    pub fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.directory.path().join(name)
     }
 
-    pub fn config(&self) -> String {
+    pub(crate) fn config(&self) -> String {
         std::fs::read_to_string(self.path("config.yaml")).unwrap_or_default()
     }
 
-    pub fn edit_config(&self, edit: impl FnOnce(String) -> String) {
+    pub(crate) fn edit_config(&self, edit: impl FnOnce(String) -> String) {
         std::fs::write(self.path("config.yaml"), edit(self.config())).unwrap();
     }
 
-    pub async fn run(&self, args: &[&str], input: &str) -> Done {
+    pub(crate) async fn run(&self, args: &[&str], input: &str) -> Done {
         let config = self.path("config.yaml");
         let line = ["cattle", "--config", config.to_str().unwrap()].into_iter().chain(args.iter().copied());
         let cli = Cli::try_parse_from(line).unwrap();

@@ -27,7 +27,6 @@ mod authenticate;
 pub mod bootstrap;
 mod credential;
 mod issue;
-pub mod kubeconfig;
 pub mod login;
 mod password;
 mod revocation;
