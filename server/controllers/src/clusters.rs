@@ -120,6 +120,11 @@ impl Bearer {
         let _ = self.0.subscribe().wait_for(Option::is_some).await;
     }
 
+    /// Resolves when the token was taken away.
+    pub(crate) async fn lost(&self) {
+        let _ = self.0.subscribe().wait_for(Option::is_none).await;
+    }
+
     /// When it was made and when it ends.
     pub(crate) fn lifetime(&self) -> Option<(Timestamp, Timestamp)> {
         self.0.borrow().as_ref().map(|credential| (credential.issued_at, credential.expires_at))

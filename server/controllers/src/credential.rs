@@ -145,6 +145,8 @@ pub(crate) async fn keep(context: &Context, cluster: &ClusterId, bearer: &Bearer
         };
         tokio::select! {
             () = stop.cancelled() => return,
+            // The API server does not take it any more: its account was made anew, or its key is gone.
+            () = bearer.lost(), if bearer.lifetime().is_some() => {}
             // Wall clock and timers may drift apart: look again at least every hour.
             () = tokio::time::sleep(pause.min(Duration::from_secs(3600))) => {}
         }
@@ -167,7 +169,67 @@ async fn obtain(context: &Context, cluster: &ClusterId, bearer: &Bearer, step: P
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use cattle_api::management::ClusterSpec;
+    use tokio::sync::watch;
+
     use super::*;
+    use crate::clusters::{BoxFuture, Clusters, Link, ProbeError};
+
+    /// A connected agent that has a token for whoever asks.
+    struct Agent;
+
+    impl Clusters for Agent {
+        fn client(&self, _: &ClusterId, _: &Bearer) -> Option<kube::Client> {
+            None
+        }
+
+        fn probe<'a>(&'a self, _: &'a ClusterId, _: &'a Bearer) -> BoxFuture<'a, Result<(), ProbeError>> {
+            Box::pin(async { Ok(()) })
+        }
+
+        fn link(&self, _: &ClusterId) -> Link {
+            Link { connected: true, since: None }
+        }
+
+        fn changes(&self) -> watch::Receiver<u64> {
+            watch::Sender::new(0).subscribe()
+        }
+
+        fn request_credential<'a>(&'a self, _: &'a ClusterId) -> BoxFuture<'a, Result<ServerCredential, AskError>> {
+            let now = Timestamp::now();
+            let ends = now.checked_add(SignedDuration::from_hours(1)).unwrap();
+            Box::pin(async move { Ok(ServerCredential::new(Secret::from("fresh".to_owned()), now, ends)) })
+        }
+    }
+
+    #[tokio::test]
+    async fn a_token_that_is_refused_is_replaced_and_sealed() {
+        let context = Context { store: cattle_store::testing::memory(), clusters: Arc::new(Agent) };
+        let clusters = Typed::<Cluster>::new(Arc::clone(&context.store));
+        let spec = ClusterSpec { display_name: "prod".into(), ..ClusterSpec::default() };
+        clusters.create(&Cluster::new("c-abcde", spec), vec![]).await.unwrap();
+        let now = Timestamp::now();
+        let ends = now.checked_add(SignedDuration::from_hours(1)).unwrap();
+        let bearer = Bearer::fixed(ServerCredential::new(Secret::from("stale".to_owned()), now, ends));
+        let (stop, cluster) = (CancellationToken::new(), "c-abcde".parse().unwrap());
+        let refuse = async {
+            tokio::task::yield_now().await;
+            bearer.replace(None);
+            bearer.held().await;
+            let sealed = async || clusters.unseal(None, "c-abcde", SERVER_CREDENTIAL).await.unwrap();
+            while sealed().await.is_none() {
+                tokio::task::yield_now().await;
+            }
+            stop.cancel();
+            ServerCredential::unseal(&sealed().await.unwrap()).unwrap()
+        };
+        let both = async { tokio::join!(keep(&context, &cluster, &bearer, &stop), refuse).1 };
+        let stored = tokio::time::timeout(Duration::from_secs(30), both).await.unwrap();
+        assert_eq!(stored.token.expose(), b"fresh");
+        assert_eq!(bearer.authorization().unwrap(), "Bearer fresh");
+    }
 
     fn at(second: i64) -> Timestamp {
         Timestamp::from_second(second).unwrap()

@@ -8,6 +8,7 @@ use cattle_proto::id::ClusterId;
 use jiff::Timestamp;
 use parking_lot::RwLock;
 use tokio::sync::watch;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::clusters::{Bearer, ProbeError};
@@ -19,6 +20,9 @@ pub const PROBE_INTERVAL: Duration = Duration::from_secs(15);
 pub const PROBE_TIMEOUT: Duration = Duration::from_secs(5);
 /// After a failed probe the next one comes sooner, so that a cluster that is back is seen to be back.
 const PROBE_AGAIN: Duration = Duration::from_secs(3);
+
+/// A credential that is refused is replaced at most this often.
+const GIVE_UP_AGAIN: Duration = Duration::from_secs(60);
 
 /// The last probe of a cluster.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -90,6 +94,7 @@ pub(crate) async fn keep(
     book: &HealthBook,
     stop: &CancellationToken,
 ) {
+    let mut given_up: Option<Instant> = None;
     loop {
         let probe = async {
             let late = || Err(ProbeError::Unreachable("no answer in time".to_owned()));
@@ -97,6 +102,11 @@ pub(crate) async fn keep(
             answer.unwrap_or_else(|_| late())
         };
         let outcome = tokio::select! { () = stop.cancelled() => return, outcome = probe => outcome };
+        // A token of an account that was made anew is refused long before it ends. Another one is worth one question a minute.
+        if outcome == Err(ProbeError::Unauthorized) && given_up.is_none_or(|at| at.elapsed() > GIVE_UP_AGAIN) {
+            given_up = Some(Instant::now());
+            bearer.replace(None);
+        }
         let pause = if outcome.is_ok() { PROBE_INTERVAL } else { PROBE_AGAIN };
         book.record(cluster, outcome, Timestamp::now());
         tokio::select! { () = stop.cancelled() => return, () = tokio::time::sleep(pause) => {} }

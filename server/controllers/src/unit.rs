@@ -12,6 +12,7 @@
 //! A cluster that is being deleted has a unit that removes instead ([`crate::deletion`]).
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use cattle_api::management::Cluster;
 use cattle_api::sealed::SERVER_CREDENTIAL;
@@ -114,12 +115,19 @@ async fn begin(shared: &Arc<Shared>, cluster: &ClusterId, stop: &CancellationTok
     (bearer, tasks)
 }
 
-/// A client, as soon as there is a credential. `None` when the unit stops before, or the record is not bound.
+/// A client, as soon as there is a credential and a way. `None` when the unit stops before.
 async fn connect(context: &Context, cluster: &ClusterId, bearer: &Bearer, stop: &CancellationToken) -> Option<Client> {
-    tokio::select! {
-        () = stop.cancelled() => None,
-        () = bearer.held() => context.clusters.client(cluster, bearer),
-    }
+    let connected = async {
+        bearer.held().await;
+        loop {
+            if let Some(client) = context.clusters.client(cluster, bearer) {
+                return client;
+            }
+            // The record was bound a moment ago, and the way into the cluster does not know yet.
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+    };
+    tokio::select! { () = stop.cancelled() => None, client = connected => Some(client) }
 }
 
 fn spawn_probe(
