@@ -13,7 +13,7 @@ use crate::key::Revision;
 /// Which part of a list is wanted.
 #[derive(Clone, Debug, Default)]
 pub struct Page {
-    /// At most so many objects; all when absent.
+    /// At most so many objects; all when absent or 0.
     pub limit: Option<u32>,
     /// Where the page before ended.
     pub from: Option<Continue>,

@@ -88,7 +88,7 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Self { synchronous: "FULL", log_entries: 10_000, log_bytes: 128 << 20, readers: 4, live: 1024 }
+        Self { synchronous: "FULL", log_entries: 10_000, log_bytes: 128 << 20, readers: 4, live: 512 }
     }
 }
 
@@ -271,6 +271,9 @@ impl Facts {
 
 /// Opens, checks and migrates the database, and finds its keys.
 fn prepare(paths: &Paths, options: &Options) -> Result<(Connection, Keyring), OpenError> {
+    if !paths.database.exists() && paths.partial_restore().exists() {
+        return Err(OpenError::RestoreUnfinished { path: paths.root.clone() });
+    }
     let mut connection = connect(&paths.database, options)?;
     schema::check(&connection, &paths.database, schema::MIGRATIONS.len())?;
     check_structure(&connection, &paths.database)?;

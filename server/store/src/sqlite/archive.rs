@@ -19,10 +19,11 @@ mod passphrase;
 
 /// How far revisions jump at a restore: more than a server can have written since the backup was made.
 const EPOCH_JUMP: i64 = 1 << 32;
-/// Pages that are copied between two looks at who else wants the database.
-const BACKUP_PAGES: i32 = 256;
-/// How long the copy rests between two parts.
-const BACKUP_PAUSE: Duration = Duration::from_millis(5);
+/// Pages that are copied at a time: all of them. In parts, the copy would begin again whenever the server writes in between;
+/// as a whole it reads one snapshot, which in WAL mode holds nobody up.
+const BACKUP_PAGES: i32 = i32::MAX;
+/// How long the copy waits when the database is locked.
+const BACKUP_PAUSE: Duration = Duration::from_millis(50);
 
 /// What a backup or a restored directory holds.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -106,7 +107,7 @@ pub fn restore(data_dir: &Path, database: &Path, keys: &Path, passphrase: &Secre
     for suffix in ["-wal", "-shm"] {
         remove_if_there(&beside(&paths.database, suffix)).map_err(at(&paths.root))?;
     }
-    let partial = beside(&paths.database, ".restore");
+    let partial = paths.partial_restore();
     for suffix in ["", "-wal", "-shm"] {
         remove_if_there(&beside(&partial, suffix)).map_err(at(&partial))?;
     }

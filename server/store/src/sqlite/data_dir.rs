@@ -9,6 +9,8 @@ use super::open_error::OpenError;
 
 /// Name of the database's file.
 const DATABASE: &str = "cattle.db";
+/// Name of a database that is being restored.
+const RESTORE: &str = "cattle.db.restore";
 /// Name of the file with the keys that sealed values are encrypted with.
 const KEYS: &str = "seal.key";
 /// Name of the file that a running server holds locked.
@@ -25,6 +27,11 @@ pub(super) struct Paths {
 impl Paths {
     pub(super) fn of(root: &Path) -> Self {
         Self { root: root.to_owned(), database: root.join(DATABASE), keys: root.join(KEYS) }
+    }
+
+    /// The database of a restore that has not ended.
+    pub(super) fn partial_restore(&self) -> PathBuf {
+        self.root.join(RESTORE)
     }
 }
 

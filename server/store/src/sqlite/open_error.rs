@@ -62,6 +62,12 @@ pub enum OpenError {
         /// The directory.
         path: PathBuf,
     },
+    /// A restore was interrupted: a start would make an empty database in its place.
+    #[error("a restore into {} has not ended: run it again", path.display())]
+    RestoreUnfinished {
+        /// The directory.
+        path: PathBuf,
+    },
     /// The operating system gave no thread.
     #[error("no thread can be started")]
     Thread(#[source] io::Error),

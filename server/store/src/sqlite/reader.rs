@@ -5,7 +5,7 @@ use std::sync::Arc;
 use cattle_api::resource::Resource;
 use parking_lot::Mutex;
 use rusqlite::{Connection, OptionalExtension as _, params};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::apply::{find, kind_of, read_row, resource_name, signed, unsigned};
 use super::failure::store_error;
@@ -38,12 +38,25 @@ impl Readers {
         let idle = Arc::clone(&self.idle);
         let task = tokio::task::spawn_blocking(move || {
             let connection = idle.lock().pop().ok_or(StoreError::Closed)?;
-            let result = work(&connection);
-            idle.lock().push(connection);
-            drop(permit);
-            result
+            let lease = Lease { connection: Some(connection), idle, _permit: permit };
+            lease.connection.as_ref().map_or(Err(StoreError::Closed), work)
         });
         task.await.map_err(|error| StoreError::Io(Box::new(error)))?
+    }
+}
+
+/// A connection that goes back to the others, also when the work with it panics.
+struct Lease {
+    /// `None` only while it is dropped.
+    connection: Option<Connection>,
+    idle: Arc<Mutex<Vec<Connection>>>,
+    /// After the others: who gets the permit finds the connection.
+    _permit: OwnedSemaphorePermit,
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        self.idle.lock().extend(self.connection.take());
     }
 }
 
@@ -95,9 +108,11 @@ pub(super) fn list(
         Some(from) => from.revision,
     };
     let query = ListQuery { resource, namespace, at, current, from: page.from.as_ref() };
-    let mut rows = query.rows(&snapshot, page.limit).map_err(store_error)?;
-    let more = page.limit.is_some_and(|limit| rows.len() > limit as usize);
-    let remaining = match page.limit {
+    // Kubernetes' clients say 0 when they mean no limit.
+    let limit = page.limit.filter(|limit| *limit > 0);
+    let mut rows = query.rows(&snapshot, limit).map_err(store_error)?;
+    let more = limit.is_some_and(|limit| rows.len() > limit as usize);
+    let remaining = match limit {
         Some(limit) if more => {
             rows.truncate(limit as usize);
             Some(query.count(&snapshot).map_err(store_error)?.saturating_sub(u64::from(limit)))

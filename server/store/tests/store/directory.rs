@@ -241,6 +241,40 @@ async fn a_restore_with_the_wrong_passphrase_or_keys_makes_nothing() {
     assert!(matches!(overwritten, Err(OpenError::Io { .. })), "a backup replaces nothing");
 }
 
+#[tokio::test]
+async fn a_backup_ends_and_is_whole_while_the_server_writes() {
+    let (source, archive, target) = (directory(), directory(), directory());
+    let store = filled(source.path()).await;
+    let (database, keys) = (archive.path().join("backup.db"), archive.path().join("keys"));
+    export_keys(source.path(), &passphrase(), &keys).expect("exported");
+    let (from, to) = (source.path().to_owned(), database.clone());
+    let mut copying = tokio::task::spawn_blocking(move || backup(&from, &to));
+    let mut written = 0;
+    let info = loop {
+        tokio::select! {
+            info = &mut copying => break info.expect("no panic").expect("a backup"),
+            _ = commit(&store, create(user(&format!("w{written}")))) => written += 1,
+        }
+    };
+    restore(target.path(), &database, &keys, &passphrase()).expect("restored");
+    let listing = open(target.path()).list(&resource::USER, None, Page::ALL).await.expect("a list");
+    assert_eq!(listing.items.len() as u64, info.revision, "every revision made one object");
+}
+
+#[tokio::test]
+async fn a_restore_that_was_interrupted_is_not_taken_for_a_new_server() {
+    let (source, archive, target) = (directory(), directory(), directory());
+    drop(filled(source.path()).await);
+    let (database, keys) = (archive.path().join("backup.db"), archive.path().join("keys"));
+    backup(source.path(), &database).expect("a backup");
+    export_keys(source.path(), &passphrase(), &keys).expect("exported");
+    fs::write(target.path().join("cattle.db.restore"), "torn").expect("written");
+    let error = refused(target.path());
+    assert!(matches!(error, OpenError::RestoreUnfinished { .. }), "{error}");
+    restore(target.path(), &database, &keys, &passphrase()).expect("run again");
+    open(target.path());
+}
+
 /// One database of each schema version that was ever released. `UPDATE_GOLDEN=1` makes the one of this version.
 #[tokio::test]
 async fn every_earlier_schema_is_opened() {

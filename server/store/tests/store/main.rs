@@ -2,9 +2,7 @@
 #![expect(clippy::print_stdout, reason = "a test that is skipped says why")]
 
 mod common;
-mod crash;
 mod directory;
 mod disk_full;
 mod history;
 mod objects;
-mod power;

@@ -5,9 +5,10 @@ use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use cattle_api::resource;
-use cattle_store::sqlite::Options;
+use cattle_store::sqlite::{OpenError, Options};
 use cattle_store::{Page, Secret, SqliteStore, Store, StoreError, Transaction, Write};
 use serde_json::json;
 
@@ -122,7 +123,7 @@ fn writer() {
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime");
     runtime.block_on(async {
-        let store = Arc::new(SqliteStore::open_with(Path::new(&directory), &options).expect("opens"));
+        let store = Arc::new(open_when_free(Path::new(&directory), &options).expect("opens"));
         futures_util::future::join_all((0..TASKS).map(|task| write_all(Arc::clone(&store), task))).await;
     });
 }
@@ -164,7 +165,7 @@ async fn counter(store: &dyn Store, task: usize) -> usize {
 
 /// Makes the counters, when they are not there.
 async fn prepare(directory: &Path) {
-    let store = SqliteStore::open(directory).expect("opens");
+    let store = open_when_free(directory, &Options::default()).expect("opens");
     for task in 0..TASKS {
         let name = format!("counter-{task}");
         if store.get(&key(&name)).await.expect("readable").is_none() {
@@ -175,10 +176,20 @@ async fn prepare(directory: &Path) {
     }
 }
 
+/// A process that another test starts right now has this one's lock until it runs its own program.
+fn open_when_free(directory: &Path, options: &Options) -> Result<SqliteStore, OpenError> {
+    let deadline = Instant::now() + Duration::from_secs(30);
+    loop {
+        match SqliteStore::open_with(directory, options) {
+            Err(OpenError::InUse { .. }) if Instant::now() < deadline => std::thread::yield_now(),
+            other => return other,
+        }
+    }
+}
+
 /// Whether everything that was acknowledged is there, and nothing by halves. The error says what is not.
 async fn check(directory: &Path, acknowledged: &Acknowledged) -> Result<(), String> {
-    let store =
-        SqliteStore::open_with(directory, &Options::default().without_sync()).map_err(|error| format!("{error}"))?;
+    let store = open_when_free(directory, &Options::default().without_sync()).map_err(|error| format!("{error}"))?;
     let listing = store.list(&resource::USER, None, Page::ALL).await.map_err(|error| format!("{error}"))?;
     let found = listing.items.iter().filter(|item| name(item).starts_with("w-")).count();
     let mut expected = 0;

@@ -1,0 +1,10 @@
+//! What was acknowledged is there after a kill, a power cut and a failed fsync.
+//!
+//! A program of its own: it starts others, and while it does so, they hold its locks for a moment.
+#![expect(clippy::print_stdout, reason = "a test that is skipped says why")]
+
+#[path = "../store/common.rs"]
+#[expect(dead_code, reason = "shared with the other tests, which use more of it")]
+mod common;
+mod crash;
+mod power;
