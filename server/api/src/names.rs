@@ -61,8 +61,8 @@ pub fn is_label(name: &str) -> bool {
     name.len() <= 63 && is_label_of_any_length(name)
 }
 
-/// Whether `name` may be the name of a cluster, which stands in URLs and is a namespace's name: `local`, or `c-` and 5 to
-/// 40 of `[a-z0-9-]`, not ending in `-`.
+/// Whether `name` may be the name of a cluster, which stands in URLs and is a namespace's name: `c-` and 5 to 40 of
+/// `[a-z0-9-]`, not ending in `-`.
 #[must_use]
 pub fn is_cluster_name(name: &str) -> bool {
     match name.strip_prefix(CLUSTER_PREFIX) {
