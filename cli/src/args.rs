@@ -31,7 +31,7 @@ pub struct Cli {
     #[arg(long, global = true, value_name = "SERVER", env = "CATTLE_SERVER")]
     pub server: Option<String>,
     /// Where servers and tokens are remembered
-    #[arg(long, global = true, value_name = "FILE", env = "CATTLE_CONFIG")]
+    #[arg(long, global = true, value_name = "FILE", env = "CATTLE_CLI_CONFIG")]
     pub config: Option<PathBuf>,
     /// No colours (see no-color.org)
     #[arg(long, global = true, hide_env_values = true)]

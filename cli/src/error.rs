@@ -43,6 +43,9 @@ pub enum CliError {
     /// It did not happen in time.
     #[error("{0}")]
     NotReady(String),
+    /// The name or the password is wrong, or the account is disabled, in the server's words.
+    #[error("{0}")]
+    SignInRefused(String),
     /// The password must be changed, and no new one was given.
     #[error("the password must be changed before anything else")]
     PasswordChangeRequired,
@@ -82,7 +85,9 @@ impl CliError {
         match self {
             Self::Usage(_) | Self::Ambiguous { .. } | Self::NoTerminal(_) => Exit::Usage,
             Self::NotFound { .. } => Exit::NotFound,
-            Self::NotSignedIn(_) | Self::NoServer | Self::PasswordChangeRequired => Exit::Denied,
+            Self::NotSignedIn(_) | Self::NoServer | Self::SignInRefused(_) | Self::PasswordChangeRequired => {
+                Exit::Denied
+            }
             Self::NotReady(_) => Exit::NotReady,
             Self::Api(error) => error.exit(),
             Self::Trust(error) => error.exit(),
@@ -104,6 +109,7 @@ impl CliError {
             Self::NoServer => "sign in first: cattle login https://SERVER",
             Self::NotSignedIn(server) => return Some(format!("sign in again: cattle login {server}")),
             Self::Ambiguous { .. } => "use the id",
+            Self::SignInRefused(_) => "check the name and the password; an administrator can set another one",
             Self::PasswordChangeRequired => {
                 "run `cattle login` on a terminal, or give the new password as a second line to --password-stdin"
             }

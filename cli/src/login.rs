@@ -189,7 +189,16 @@ async fn sign_in(client: &Client, args: &LoginArgs, console: &mut Console) -> Re
     let request = json!({
         "username": username, "password": *password, "responseType": "json", "description": "cattle command line",
     });
-    let answer = client.post(LOGIN_PATH, &request).await?;
+    let answer = client.post(LOGIN_PATH, &request).await.map_err(|error| match error {
+        // What to do about a 401 elsewhere, to sign in, is what fails here.
+        ApiError::Status { status: 401 | 403, ref message, .. } => CliError::SignInRefused(message.clone()),
+        ApiError::Certificate { .. }
+        | ApiError::Unreachable { .. }
+        | ApiError::Timeout { .. }
+        | ApiError::Status { .. }
+        | ApiError::Answer { .. }
+        | ApiError::Setup => error.into(),
+    })?;
     let token = answer["token"].as_str().filter(|token| !token.is_empty()).ok_or(CliError::Answer("token"))?;
     let session = Session {
         token: Zeroizing::new(token.to_owned()),

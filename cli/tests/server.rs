@@ -152,6 +152,19 @@ async fn exit_codes_are_what_the_help_promises() {
 }
 
 #[tokio::test]
+async fn a_refused_sign_in_says_what_to_check_and_keeps_nothing() {
+    let (server, machine) = (server().await, Machine::new());
+    server.on("POST", LOGIN, Answer::json(401, json!({ "code": "Unauthorized", "message": "authentication failed" })));
+    let checksum = checksum(&server);
+    let args = ["login", server.url(), "--username", "ann", "--password-stdin", "--ca-checksum", &checksum];
+    let done = machine.run(&args, "wrong horse\n").await;
+    assert_eq!(done.code, 4, "{}", done.err);
+    assert!(done.err.contains("authentication failed") && done.err.contains("check the name"), "{}", done.err);
+    assert!(!done.err.contains("wrong horse"));
+    assert_eq!(machine.config(), "");
+}
+
+#[tokio::test]
 async fn a_sign_out_forgets_the_token_even_when_the_server_is_gone() {
     let (server, machine) = (server().await, Machine::new());
     signed_in(&server, &machine).await;

@@ -72,7 +72,7 @@ impl World {
     }
 
     async fn sign_in(&self, username: &str, password: &str) -> http::HeaderMap {
-        let signed_in = self.try_in(username, password, Wanted::Session).await.ok().expect("signs in");
+        let signed_in = self.try_in(username, password, Wanted::Session).await.ok().unwrap();
         headers(&signed_in)
     }
 
