@@ -1,10 +1,16 @@
 //! What an agent has to be told to be connected.
 
+use std::convert::Infallible;
+use std::error::Error;
+use std::fmt;
 use std::path::PathBuf;
+use std::str::FromStr;
+use std::sync::Arc;
 
 use cattle_proto::id::ClusterId;
 use clap::Args;
 
+use crate::BoxError;
 use crate::credential::TokenFile;
 use crate::proxy::{NoProxy, ProxySettings, ProxyUrl};
 use crate::server_url::ServerUrl;
@@ -14,16 +20,18 @@ use crate::trust::{CaChecksum, Trust};
 const REGISTRATION_TOKEN: &str = "token";
 
 /// Arguments of every agent, to flatten. Empty values count as absent, since manifests write empty variables.
+///
+/// Values that may hold a password are parsed only when [`ConnectConfig`] is made: clap repeats a value that it refuses.
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Connection")]
 pub struct ConnectArgs {
     /// The server, https only
-    #[arg(long, env = "CATTLE_SERVER", value_name = "URL")]
-    server: ServerUrl,
+    #[arg(long, env = "CATTLE_SERVER", value_name = "URL", value_parser = unjudged::<ServerUrl>)]
+    server: Unjudged<ServerUrl>,
 
     /// SHA-256 of the server's CA certificates as `/v3/settings/cacerts` shows them; absent: the system's roots
-    #[arg(long, env = "CATTLE_CA_CHECKSUM", value_name = "HEX", value_parser = optional::<CaChecksum>)]
-    ca_checksum: Option<Given<CaChecksum>>,
+    #[arg(long, env = "CATTLE_CA_CHECKSUM", value_name = "HEX", value_parser = unjudged::<CaChecksum>)]
+    ca_checksum: Option<Unjudged<CaChecksum>>,
 
     /// Id of the cluster that the agent is in
     #[arg(long, env = "CATTLE_CLUSTER_ID", value_name = "ID", value_parser = cluster_id)]
@@ -57,18 +65,18 @@ pub struct ConnectArgs {
 /// `HTTPS_PROXY` and `NO_PROXY`, in capitals or not; capitals win.
 #[derive(Args, Clone, Debug)]
 struct ProxyArgs {
-    /// HTTP proxy to the server: http://[USER:PASSWORD@]HOST:PORT
-    #[arg(long, env = "HTTPS_PROXY", hide_env_values = true, value_name = "URL", value_parser = optional::<ProxyUrl>)]
-    https_proxy: Option<Given<ProxyUrl>>,
+    /// HTTP proxy to the server: http://[USER:PASSWORD@]HOST:PORT; with a password use the environment
+    #[arg(long, env = "HTTPS_PROXY", hide_env_values = true, value_name = "URL", value_parser = unjudged::<ProxyUrl>)]
+    https_proxy: Option<Unjudged<ProxyUrl>>,
 
-    #[arg(id = "https_proxy_lower", long = "https-proxy-lower", env = "https_proxy", hide = true, value_parser = optional::<ProxyUrl>)]
-    https_proxy_lower: Option<Given<ProxyUrl>>,
+    #[arg(long, env = "https_proxy", hide_env_values = true, hide = true, value_parser = unjudged::<ProxyUrl>)]
+    https_proxy_lower: Option<Unjudged<ProxyUrl>>,
 
     /// Servers that are reached without the proxy: names, addresses and networks, separated by commas
     #[arg(long, env = "NO_PROXY", value_name = "LIST")]
     no_proxy: Option<NoProxy>,
 
-    #[arg(id = "no_proxy_lower", long = "no-proxy-lower", env = "no_proxy", hide = true)]
+    #[arg(long, env = "no_proxy", hide = true)]
     no_proxy_lower: Option<NoProxy>,
 }
 
@@ -91,8 +99,10 @@ pub struct ConnectConfig {
     pub proxy: ProxySettings,
 }
 
-impl From<ConnectArgs> for ConnectConfig {
-    fn from(args: ConnectArgs) -> Self {
+impl TryFrom<ConnectArgs> for ConnectConfig {
+    type Error = ArgumentError;
+
+    fn try_from(args: ConnectArgs) -> Result<Self, Self::Error> {
         let ConnectArgs {
             server,
             ca_checksum,
@@ -103,29 +113,60 @@ impl From<ConnectArgs> for ConnectConfig {
             registration_token_file,
             proxy: ProxyArgs { https_proxy, https_proxy_lower, no_proxy, no_proxy_lower },
         } = args;
-        Self {
+        let server = judged("CATTLE_SERVER", Some(server))?.ok_or(ArgumentError::Missing("CATTLE_SERVER"))?;
+        let https_proxy = judged("HTTPS_PROXY", https_proxy)?
+            .map_or_else(|| judged("https_proxy", https_proxy_lower), |proxy| Ok(Some(proxy)))?;
+        let in_credentials = || credentials_dir.join(REGISTRATION_TOKEN);
+        Ok(Self {
             server,
-            trust: ca_checksum.and_then(|given| given.0).map_or(Trust::System, Trust::Checksum),
+            trust: judged("CATTLE_CA_CHECKSUM", ca_checksum)?.map_or(Trust::System, Trust::Checksum),
             audience: format!("cattle:{cluster_id}:{server_id}"),
             cluster: cluster_id,
             token: TokenFile::new(token_file),
-            registration_token: TokenFile::new(
-                registration_token_file.unwrap_or_else(|| credentials_dir.join(REGISTRATION_TOKEN)),
-            ),
-            proxy: ProxySettings {
-                https_proxy: https_proxy.and_then(|given| given.0).or_else(|| https_proxy_lower?.0),
-                no_proxy: no_proxy.or(no_proxy_lower).unwrap_or_default(),
-            },
-        }
+            registration_token: TokenFile::new(registration_token_file.unwrap_or_else(in_credentials)),
+            proxy: ProxySettings { https_proxy, no_proxy: no_proxy.or(no_proxy_lower).unwrap_or_default() },
+        })
     }
 }
 
-/// A value that was given, perhaps as an empty text.
-#[derive(Clone, Debug)]
-struct Given<T>(Option<T>);
+/// An argument cannot be used. The value itself may hold a password and is not repeated.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ArgumentError {
+    /// It has another form.
+    #[error("{name} (or its flag) cannot be used")]
+    Invalid {
+        /// Its environment variable.
+        name: &'static str,
+        /// What is wrong.
+        source: BoxError,
+    },
+    /// It is empty.
+    #[error("{0} (or its flag) is empty")]
+    Missing(&'static str),
+}
 
-fn optional<T: std::str::FromStr>(text: &str) -> Result<Given<T>, T::Err> {
-    if text.trim().is_empty() { Ok(Given(None)) } else { text.trim().parse().map(|value| Given(Some(value))) }
+/// What came of parsing a value: nothing for an empty text, or the error, for later.
+#[derive(Clone)]
+struct Unjudged<T>(Result<Option<T>, Arc<dyn Error + Send + Sync>>);
+
+impl<T> fmt::Debug for Unjudged<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Unjudged")
+    }
+}
+
+fn unjudged<T>(text: &str) -> Result<Unjudged<T>, Infallible>
+where
+    T: FromStr<Err: Error + Send + Sync + 'static>,
+{
+    let parse = |text: &str| text.parse().map(Some).map_err(|error| Arc::new(error) as _);
+    Ok(Unjudged(if text.trim().is_empty() { Ok(None) } else { parse(text.trim()) }))
+}
+
+fn judged<T>(name: &'static str, value: Option<Unjudged<T>>) -> Result<Option<T>, ArgumentError> {
+    let invalid = |source: Arc<dyn Error + Send + Sync>| ArgumentError::Invalid { name, source: Box::new(source) };
+    value.map_or(Ok(None), |Unjudged(value)| value.map_err(invalid))
 }
 
 fn cluster_id(text: &str) -> Result<ClusterId, &'static str> {
@@ -136,6 +177,7 @@ fn cluster_id(text: &str) -> Result<ClusterId, &'static str> {
 mod tests {
     use std::path::Path;
 
+    use cattle_runtime::ErrorChain as _;
     use clap::Parser;
 
     use super::*;
@@ -148,8 +190,9 @@ mod tests {
 
     const REQUIRED: [&str; 4] = ["test", "--server=https://cattle.example", "--cluster-id=c-abcde", "--server-id=7f0c"];
 
-    fn parse(more: &[&str]) -> Result<ConnectConfig, clap::Error> {
-        Command::try_parse_from(REQUIRED.iter().chain(more)).map(|command| command.connect.into())
+    fn parse(more: &[&str]) -> Result<ConnectConfig, BoxError> {
+        let command = Command::try_parse_from(REQUIRED.iter().chain(more))?;
+        Ok(command.connect.try_into()?)
     }
 
     #[test]
@@ -170,20 +213,42 @@ mod tests {
     }
 
     #[test]
-    fn plain_http_and_wrong_ids_are_refused() {
-        assert!(
-            Command::try_parse_from(["test", "--server=http://a", "--cluster-id=c-abcde", "--server-id=x"]).is_err()
-        );
+    fn plain_http_no_server_and_wrong_ids_are_refused() {
+        for (server, cluster, error) in [
+            (
+                "http://a",
+                "c-abcde",
+                "CATTLE_SERVER (or its flag) cannot be used: the server URL must begin with https://",
+            ),
+            ("", "c-abcde", "CATTLE_SERVER (or its flag) is empty"),
+        ] {
+            let (server, cluster) = (format!("--server={server}"), format!("--cluster-id={cluster}"));
+            let command = Command::try_parse_from(["test", &server, &cluster, "--server-id=x"]).unwrap();
+            let refused = ConnectConfig::try_from(command.connect).unwrap_err();
+            assert_eq!(refused.chain().to_string(), error);
+        }
         assert!(Command::try_parse_from(["test", "--server=https://a", "--cluster-id=../x", "--server-id=x"]).is_err());
     }
 
     #[test]
-    fn a_proxy_password_is_not_repeated_by_an_error() {
-        let error = parse(&["--https-proxy=https://user:hunter2@proxy"]).unwrap_err();
-        // clap itself repeats what was typed on the command line; the environment is hidden from help output only.
-        assert!(error.to_string().contains("http://"));
-        let config = parse(&["--https-proxy=http://user:hunter2@proxy:3128", "--no-proxy=.local"]).unwrap();
-        assert!(config.proxy.https_proxy.is_some());
-        assert!(!format!("{config:?}").contains("hunter2"));
+    fn a_password_is_in_no_error_and_no_debug_output() {
+        for proxy in ["--https-proxy=https://user:hunter2@proxy", "--https-proxy-lower=://user:hunter2@proxy"] {
+            let error = parse(&[proxy]).unwrap_err();
+            assert!(error.chain().to_string().contains("(or its flag) cannot be used: "), "{}", error.chain());
+            assert!(!format!("{} {error:?}", error.chain()).contains("hunter2"), "{error:?}");
+        }
+        let command =
+            Command::try_parse_from(REQUIRED.iter().chain(&["--https-proxy=http://user:hunter2@proxy"])).unwrap();
+        assert!(!format!("{:?}", command.connect).contains("hunter2"));
+        let config = ConnectConfig::try_from(command.connect).unwrap();
+        assert!(config.proxy.https_proxy.is_some() && !format!("{config:?}").contains("hunter2"));
+    }
+
+    #[test]
+    fn capitals_win_and_an_empty_value_is_none() {
+        let shown = |more: &[&str]| parse(more).unwrap().proxy.https_proxy.map(|proxy| proxy.to_string());
+        assert_eq!(shown(&["--https-proxy=a:1", "--https-proxy-lower=b:2"]).as_deref(), Some("http://a:1"));
+        assert_eq!(shown(&["--https-proxy=", "--https-proxy-lower=b:2"]).as_deref(), Some("http://b:2"));
+        assert_eq!(shown(&[]), None);
     }
 }

@@ -11,6 +11,7 @@ use url::{Host, Url};
 pub struct ServerUrl {
     host: Host<String>,
     port: u16,
+    tls_name: ServerName<'static>,
 }
 
 impl ServerUrl {
@@ -31,13 +32,7 @@ impl ServerUrl {
 
     /// The name that the server's certificate has to bear.
     pub fn tls_name(&self) -> ServerName<'static> {
-        match &self.host {
-            // A `Url` keeps only names that are valid host names; the parser below has checked this conversion.
-            Host::Domain(name) => DnsName::try_from(name.clone())
-                .map_or_else(|_| ServerName::IpAddress(std::net::Ipv6Addr::UNSPECIFIED.into()), ServerName::DnsName),
-            Host::Ipv4(address) => ServerName::IpAddress((*address).into()),
-            Host::Ipv6(address) => ServerName::IpAddress((*address).into()),
-        }
+        self.tls_name.clone()
     }
 
     /// The WebSocket's URI: `wss://HOST:PORT` and `path`.
@@ -60,12 +55,16 @@ impl FromStr for ServerUrl {
         if !matches!(url.path(), "" | "/") || url.query().is_some() || url.fragment().is_some() {
             return Err(ServerUrlError::Path);
         }
-        let host = match url.host().ok_or(ServerUrlError::Host)?.to_owned() {
-            Host::Domain(name) if DnsName::try_from(name.clone()).is_err() => return Err(ServerUrlError::Host),
-            host @ (Host::Domain(_) | Host::Ipv4(_) | Host::Ipv6(_)) => host,
+        let host = url.host().ok_or(ServerUrlError::Host)?.to_owned();
+        let tls_name = match &host {
+            Host::Domain(name) => {
+                ServerName::DnsName(DnsName::try_from(name.clone()).map_err(|_| ServerUrlError::Host)?)
+            }
+            Host::Ipv4(address) => ServerName::IpAddress((*address).into()),
+            Host::Ipv6(address) => ServerName::IpAddress((*address).into()),
         };
         let port = url.port_or_known_default().ok_or(ServerUrlError::Host)?;
-        Ok(Self { host, port })
+        Ok(Self { host, port, tls_name })
     }
 }
 

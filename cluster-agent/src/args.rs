@@ -3,12 +3,13 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use cattle_agent::args::ArgumentError;
 use cattle_agent::{ConnectArgs, ConnectConfig};
 use cattle_proto::id::ServerName;
 use cattle_runtime::{AdminArgs, LogArgs};
 use clap::{Parser, Subcommand, ValueEnum};
 
-use crate::kubernetes::{ApiServerAddress, ApiServerConfig};
+use crate::kubernetes::{ApiServerAddress, ApiServerConfig, InvalidAddress};
 
 /// Connects a Kubernetes cluster to its management server.
 ///
@@ -114,7 +115,7 @@ pub struct Config {
 }
 
 impl TryFrom<Args> for Config {
-    type Error = clap::Error;
+    type Error = ConfigError;
 
     fn try_from(args: Args) -> Result<Self, Self::Error> {
         let Args { command: _, log: _, admin: AdminArgs { admin_listen }, connect, kubernetes } = args;
@@ -130,10 +131,10 @@ impl TryFrom<Args> for Config {
             (Some(address), _) => Ok(address),
             (None, host) => ApiServerAddress::new(&host.unwrap_or_default(), kubernetes_service_port),
         };
-        let address = address.map_err(|error| clap::Error::raw(clap::error::ErrorKind::ValueValidation, error))?;
+        let address = address?;
         Ok(Self {
             admin_listen,
-            connect: connect.into(),
+            connect: connect.try_into()?,
             kubernetes: ApiServerConfig {
                 address,
                 ca_file: kubernetes_ca_file,
@@ -142,6 +143,18 @@ impl TryFrom<Args> for Config {
             },
         })
     }
+}
+
+/// The arguments cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ConfigError {
+    /// Those of the connection.
+    #[error(transparent)]
+    Connect(#[from] ArgumentError),
+    /// The API server's address.
+    #[error(transparent)]
+    Address(#[from] InvalidAddress),
 }
 
 fn server_name(text: &str) -> Result<ServerName, &'static str> {
@@ -154,7 +167,7 @@ mod tests {
 
     const CONNECT: [&str; 4] = ["agent", "--server=https://cattle.example", "--cluster-id=c-abcde", "--server-id=7f0c"];
 
-    fn parse(more: &[&str]) -> Result<(Option<Command>, Config), clap::Error> {
+    fn parse(more: &[&str]) -> Result<(Option<Command>, Config), cattle_agent::BoxError> {
         let args = Args::try_parse_from(CONNECT.iter().chain(more))?;
         Ok((args.command, args.try_into()?))
     }

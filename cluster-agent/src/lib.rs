@@ -15,4 +15,4 @@ pub mod kubernetes;
 pub mod relay;
 
 pub use app::{App, BuildError};
-pub use args::{Args, Command, Config, OutputFormat};
+pub use args::{Args, Command, Config, ConfigError, OutputFormat};

@@ -16,7 +16,7 @@ fn main() -> anyhow::Result<ExitCode> {
     // One provider for the process. Only a second call could fail, and there is none.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     let command = args.command.unwrap_or(Command::Run);
-    let config = Config::try_from(args).unwrap_or_else(|error| error.exit());
+    let config = Config::try_from(args)?;
     // One thread relays a gigabit per second and keeps an idle agent small.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start tokio")?;
     runtime.block_on(async {

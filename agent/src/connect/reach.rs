@@ -214,3 +214,40 @@ impl fmt::Display for Addresses<'_> {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    const LONG: Duration = Duration::from_secs(60);
+
+    #[tokio::test]
+    async fn a_dead_address_does_not_hide_a_live_one() {
+        let (dead, live) =
+            (TcpListener::bind("127.0.0.1:0").await.unwrap(), TcpListener::bind("127.0.0.1:0").await.unwrap());
+        let addresses = [dead.local_addr().unwrap(), live.local_addr().unwrap()];
+        drop(dead);
+        let stream = connect(Peer::Server, &addresses, LONG).await.unwrap();
+        assert_eq!(stream.peer_addr().unwrap(), addresses[1]);
+    }
+
+    #[tokio::test]
+    async fn errors_name_the_peer_and_every_address() {
+        let dead = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = dead.local_addr().unwrap();
+        drop(dead);
+        let error = connect(Peer::Proxy, &[address, address], LONG).await.unwrap_err();
+        assert_eq!(error.to_string(), format!("no TCP connection to the proxy at {address}, {address}"));
+        assert_eq!(error.code(), "tcp_refused");
+        assert_eq!(connect(Peer::Server, &[], LONG).await.unwrap_err().code(), "tcp_no_address");
+    }
+
+    #[tokio::test]
+    async fn an_address_needs_no_resolver() {
+        let host = Host::Ipv6(std::net::Ipv6Addr::LOCALHOST);
+        let addresses = resolve(Peer::Server, &host, 443, Duration::ZERO).await.unwrap();
+        assert_eq!(addresses, ["[::1]:443".parse().unwrap()]);
+    }
+}

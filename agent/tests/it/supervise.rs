@@ -120,9 +120,9 @@ impl Serving {
     /// The next message that is no heartbeat.
     async fn next(&mut self) -> AgentMessage {
         loop {
-            match soon(self.control.recv()).await.unwrap().unwrap() {
-                AgentMessage::Heartbeat(_) => {}
-                message => return message,
+            let message = soon(self.control.recv()).await.unwrap().unwrap();
+            if !matches!(message, AgentMessage::Heartbeat(_)) {
+                return message;
             }
         }
     }
