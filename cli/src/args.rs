@@ -1,11 +1,14 @@
 //! The command line.
 
+mod cluster;
+
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
+pub use self::cluster::{ClusterCommand, MemberCommand, WaitFor};
 use crate::trust::CaChecksum;
 
 const AFTER: &str = "\
@@ -126,148 +129,6 @@ pub enum Format {
     Yaml,
     /// Names only, one a line
     Name,
-}
-
-/// `cattle cluster …`
-#[derive(Debug, Subcommand)]
-pub enum ClusterCommand {
-    /// Make a cluster record and print how to register the cluster
-    #[command(after_help = "\
-Example:
-  cattle cluster create prod --description 'the shop'
-
-What is printed is run once, where a kubectl with administrator rights reaches the
-cluster. It holds a registration token that is good for a day and for this cluster.")]
-    Create {
-        /// What to call it
-        name: String,
-        /// What it is for
-        #[arg(long, default_value = "")]
-        description: String,
-        /// How to show the result.
-        #[command(flatten)]
-        output: OutputArgs,
-    },
-    /// List the clusters that you may enter
-    #[command(visible_alias = "ls")]
-    List(OutputArgs),
-    /// Show a cluster's state, hop by hop, and why
-    Status {
-        /// Name or id
-        cluster: String,
-        /// How to show the result.
-        #[command(flatten)]
-        output: OutputArgs,
-    },
-    /// Wait until a cluster is ready
-    #[command(after_help = "Exit code 5 when it is not in time; the last reason is printed.")]
-    Wait {
-        /// Name or id
-        cluster: String,
-        /// What to wait for
-        #[arg(long = "for", value_enum, default_value_t = WaitFor::Ready)]
-        condition: WaitFor,
-        /// How long: 30s, 10m, 2h
-        #[arg(long, default_value = "10m", value_parser = parse_duration)]
-        timeout: Duration,
-    },
-    /// Print the manifest that registers a cluster, with a fresh token
-    #[command(after_help = "\
-Examples:
-  cattle cluster manifest prod | kubectl apply -f -
-  cattle cluster manifest prod --curl        # a line for a machine without this program")]
-    Manifest {
-        /// Name or id
-        cluster: String,
-        /// Print a curl line that fetches it, with the server's CA and key pinned
-        #[arg(long)]
-        curl: bool,
-        /// How long the token is good for: 30m, 24h, 7d
-        #[arg(long, value_parser = parse_duration)]
-        ttl: Option<Duration>,
-    },
-    /// Allow a cluster to come back with a new CA, once
-    #[command(after_help = "\
-The checksum is taken where the cluster is, from the CA that it publishes:
-  kubectl config view --raw --minify -o jsonpath='{.clusters[0].cluster.certificate-authority-data}' \\
-    | base64 -d | sha256sum
-Then apply a fresh manifest: cattle cluster manifest NAME | kubectl apply -f -")]
-    Rebind {
-        /// Name or id
-        cluster: String,
-        /// SHA-256 of the new CA's PEM text, 64 hex digits
-        #[arg(long, value_name = "SHA256")]
-        ca_sha256: CaChecksum,
-    },
-    /// Delete a cluster and everything that was made for it downstream
-    #[command(after_help = "\
-With --forget the record goes at once, without waiting for a cluster that is gone; what
-is left there is removed by the lines that are printed.")]
-    Delete {
-        /// Name or id
-        cluster: String,
-        /// Do not ask
-        #[arg(long, short)]
-        yes: bool,
-        /// Do not wait for the cluster to clean up
-        #[arg(long)]
-        forget: bool,
-        /// How long to wait: 30s, 10m, 2h
-        #[arg(long, default_value = "10m", value_parser = parse_duration)]
-        timeout: Duration,
-    },
-    /// Who may enter a cluster
-    #[command(subcommand)]
-    Member(MemberCommand),
-}
-
-/// A state to wait for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum WaitFor {
-    /// The record is bound to a cluster
-    Registered,
-    /// An agent has a live session
-    Connected,
-    /// Requests reach the cluster's API server
-    Ready,
-    /// The record is gone
-    Deleted,
-}
-
-/// `cattle cluster member …`
-#[derive(Debug, Subcommand)]
-pub enum MemberCommand {
-    /// Let a user enter a cluster
-    #[command(after_help = "Example:\n  cattle cluster member add prod ann --role member")]
-    Add {
-        /// Name or id
-        cluster: String,
-        /// Sign-in name or id of the user
-        user: String,
-        /// `owner`, `member`, or the name of a role template
-        #[arg(long, default_value = "member")]
-        role: String,
-    },
-    /// Take a user's roles in a cluster away; running streams end
-    #[command(visible_alias = "rm")]
-    Remove {
-        /// Name or id
-        cluster: String,
-        /// Sign-in name or id of the user
-        user: String,
-        /// Only this role
-        #[arg(long)]
-        role: Option<String>,
-    },
-    /// List who may enter a cluster
-    #[command(visible_alias = "ls")]
-    List {
-        /// Name or id
-        cluster: String,
-        /// How to show the result.
-        #[command(flatten)]
-        output: OutputArgs,
-    },
 }
 
 /// `cattle kubeconfig`

@@ -1,10 +1,12 @@
 //! `cattle token …`
 
+use std::time::Duration;
+
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use crate::api::{Client, segment};
-use crate::args::TokenCommand;
+use crate::args::{OutputArgs, TokenCommand};
 use crate::cluster::find_cluster;
 use crate::config::Server;
 use crate::console::{Console, clean};
@@ -25,49 +27,9 @@ pub async fn run(
 ) -> Result<(), CliError> {
     match command {
         TokenCommand::Create { description, ttl, cluster } => {
-            let scope = match cluster {
-                Some(cluster) => find_cluster(client, cluster).await?.id,
-                None => String::new(),
-            };
-            let request = json!({
-                "apiVersion": "ext.cattle.io/v1",
-                "kind": "Token",
-                "metadata": { "generateName": "token-" },
-                "spec": {
-                    "description": description,
-                    "clusterName": scope,
-                    "ttl": ttl.map_or(0, |ttl| ttl.as_millis().min(i64::MAX as u128) as i64),
-                },
-            });
-            let made = client.post(TOKENS, &request).await?;
-            let value = made["status"]["value"].as_str().ok_or(CliError::Answer("token"))?;
-            let ends = text(&made, "/status/expiresAt");
-            console.say(&format!("token {}, {}", text(&made, "/metadata/name"), until(&ends)));
-            Ok(console.raw(value)?)
+            create(client, description, *ttl, cluster.as_deref(), console).await
         }
-        TokenCommand::List(output) => {
-            let tokens = client.get(TOKENS).await?;
-            let items = tokens["items"].as_array().cloned().unwrap_or_default();
-            let now = Timestamp::now();
-            let name = |object: &Value| text(object, "/metadata/name");
-            let kind = |object: &Value| match text(object, "/spec/kind") {
-                kind if kind.is_empty() => "api".to_owned(),
-                kind => kind,
-            };
-            let cluster = |object: &Value| text(object, "/spec/clusterName");
-            let ends = |object: &Value| state(object);
-            let description = |object: &Value| text(object, "/spec/description");
-            let old = move |object: &Value| age(object, now);
-            let columns: [output::Column<'_>; 6] = [
-                ("NAME", &name),
-                ("KIND", &kind),
-                ("CLUSTER", &cluster),
-                ("EXPIRES", &ends),
-                ("AGE", &old),
-                ("DESCRIPTION", &description),
-            ];
-            output::list(console, output.output, &items, &columns)
-        }
+        TokenCommand::List(output) => list(client, *output, console).await,
         TokenCommand::Revoke { tokens } => {
             for token in tokens {
                 // Somebody may paste the whole token: the name is enough, and the secret stays here.
@@ -82,6 +44,58 @@ pub async fn run(
             Ok(console.raw(&credential(token, server.expires_at.as_deref()))?)
         }
     }
+}
+
+async fn create(
+    client: &Client,
+    description: &str,
+    ttl: Option<Duration>,
+    cluster: Option<&str>,
+    console: &mut Console,
+) -> Result<(), CliError> {
+    let scope = match cluster {
+        Some(cluster) => find_cluster(client, cluster).await?.id,
+        None => String::new(),
+    };
+    let request = json!({
+        "apiVersion": "ext.cattle.io/v1",
+        "kind": "Token",
+        "metadata": { "generateName": "token-" },
+        "spec": {
+            "description": description,
+            "clusterName": scope,
+            "ttl": ttl.map_or(0, |ttl| ttl.as_secs() * 1000),
+        },
+    });
+    let made = client.post(TOKENS, &request).await?;
+    let value = made["status"]["value"].as_str().ok_or(CliError::Answer("token"))?;
+    let ends = text(&made, "/status/expiresAt");
+    console.say(&format!("token {}, {}", text(&made, "/metadata/name"), until(&ends)));
+    Ok(console.raw(value)?)
+}
+
+async fn list(client: &Client, output: OutputArgs, console: &mut Console) -> Result<(), CliError> {
+    let tokens = client.get(TOKENS).await?;
+    let items = tokens["items"].as_array().cloned().unwrap_or_default();
+    let now = Timestamp::now();
+    let name = |object: &Value| text(object, "/metadata/name");
+    let kind = |object: &Value| match text(object, "/spec/kind") {
+        kind if kind.is_empty() => "api".to_owned(),
+        kind => kind,
+    };
+    let cluster = |object: &Value| text(object, "/spec/clusterName");
+    let ends = |object: &Value| state(object);
+    let description = |object: &Value| text(object, "/spec/description");
+    let old = move |object: &Value| age(object, now);
+    let columns: [output::Column<'_>; 6] = [
+        ("NAME", &name),
+        ("KIND", &kind),
+        ("CLUSTER", &cluster),
+        ("EXPIRES", &ends),
+        ("AGE", &old),
+        ("DESCRIPTION", &description),
+    ];
+    output::list(console, output.output, &items, &columns)
 }
 
 /// What kubectl expects of a credential plugin.
