@@ -31,12 +31,16 @@ use crate::{
     },
     config::Config,
     import::Import,
-    installation::{BootstrapPassword, InstallError, Installation, Renewal, Settings, renewal},
+    installation::{BootstrapPassword, InstallError, Installation, Renewal, Settings, checksum, renewal},
     listen::Listener,
     router::Router,
     server_url::ServerUrl,
     sign_in::SignInAudit,
 };
+
+/// What the server's own API calls itself. kubectl compares the first part with its own version and warns of a skew; the
+/// semantics are those of that Kubernetes.
+const API_VERSION: &str = concat!("v1.33.0+cattle", env!("CARGO_PKG_VERSION"));
 
 /// The server, bound and ready to run.
 pub struct App {
@@ -91,12 +95,13 @@ impl App {
     pub async fn build(config: &Config, registry: &mut Registry) -> Result<Self, StartError> {
         let store = SqliteStore::open(&config.data_dir)
             .map_err(|source| StartError::Open { path: config.data_dir.clone(), source })?;
+        let server_id = store.server_id().to_string();
         let store: Arc<dyn Store> = Arc::new(store);
         let bind = |source| StartError::Bind { address: config.listen, source };
         let tcp = TcpListener::bind(config.listen).await.map_err(bind)?;
         let address = tcp.local_addr().map_err(bind)?;
         let passwords = Passwords::new();
-        let installation = Installation::prepare(config, address, &store, &passwords).await?;
+        let installation = Installation::prepare(config, address, &store, server_id, &passwords).await?;
         let listener = Listener::new(tcp, Arc::clone(&installation.certificate) as _).map_err(bind)?;
         let audit: Arc<dyn cattle_audit::AuditSink> =
             Arc::new(FileSink::open(&FileSinkConfig::new(config.data_dir.join("audit.log")))?);
@@ -116,6 +121,12 @@ impl App {
         &self.url
     }
 
+    /// SHA-256 of the CA that agents and users pin; `None` when the certificate chains to public roots.
+    #[must_use]
+    pub fn ca_checksum(&self) -> Option<String> {
+        checksum(&self.router.ca_certs)
+    }
+
     /// Hands every part to the process's tasks; they run until its shutdown.
     pub async fn start(self, runtime: &mut Runtime) {
         let drain = self.drain_time().await;
@@ -125,7 +136,8 @@ impl App {
         let clusters_ready = runtime.readiness().component("clusters");
         let Self { listener, router, store, controllers, access_watcher, access, directory, revocations, .. } = self;
         let (gateway, proxy) = (router.gateway.clone(), Arc::clone(&router.proxy));
-        access_ready.release_with(move || if access.is_synced() { Ok(()) } else { Err("not in step with the store".into()) });
+        access_ready
+            .release_with(move || if access.is_synced() { Ok(()) } else { Err("not in step with the store".into()) });
 
         let tasks = runtime.tasks();
         tasks.last("access", never(access_watcher.run()));
@@ -153,9 +165,8 @@ impl App {
             controllers.run(stopping).await;
             Ok::<_, Infallible>(())
         });
-        let draining = shutdown.clone();
         tasks.essential("gateway", async move {
-            draining.draining().await;
+            shutdown.draining().await;
             gateway.shutdown(drain).await;
             Ok::<_, Infallible>(())
         });
@@ -234,18 +245,21 @@ impl Parts {
         let Self { access, authenticator, registrations, gateway, directory, proxy, controllers, audit } = self;
         let Installation { server_id, url, ca_certs, certificate, bootstrap_password } = installation;
         let settings = Settings::new(Arc::clone(&store));
-        let login =
-            Login::new(Arc::clone(&store), access.clone(), Arc::clone(&authenticator), passwords.clone());
+        let login = Login::new(Arc::clone(&store), access.clone(), Arc::clone(&authenticator), passwords.clone());
         let revocations = Revocations::new(access.clone(), Arc::clone(&authenticator));
-        let api = ApiServer::new(Arc::clone(&store), Hooks {
-            authorizer: Arc::new(access.clone()),
-            audit: Arc::new(ApiAudit(Arc::clone(&audit))),
-            passwords,
-            decorate: Arc::new(ClusterConditions::new(Arc::clone(&controllers), gateway.clone())),
-            version: env!("CARGO_PKG_VERSION").to_owned(),
-        });
+        let api = ApiServer::new(
+            Arc::clone(&store),
+            Hooks {
+                authorizer: Arc::new(access.clone()),
+                audit: Arc::new(ApiAudit(Arc::clone(&audit))),
+                passwords,
+                decorate: Arc::new(ClusterConditions::new(Arc::clone(&controllers), gateway.clone())),
+                version: API_VERSION.to_owned(),
+            },
+        );
         let import = Import::new(registrations, settings.clone(), url.to_string(), server_id, ca_certs.clone());
         let router = Router {
+            revocations: revocations.clone(),
             login: cattle_auth::routes(Arc::new(login)),
             sign_in_audit: SignInAudit::new(audit),
             import,

@@ -56,7 +56,8 @@ async fn serve(args: &ServeArgs) -> anyhow::Result<()> {
     let mut runtime = Runtime::new("cattle-server", env!("CARGO_PKG_VERSION"))?;
     let app = Box::pin(App::build(&config, runtime.registry())).await?;
     let admin = runtime.serve_admin(config.admin_listen).await?;
-    tracing::info!(url = %app.url(), listen = %app.address(), %admin, data_dir = %config.data_dir.display(), "cattle-server serves");
+    // Whoever signs in for the first time compares the checksum with this line.
+    tracing::info!(url = %app.url(), listen = %app.address(), %admin, data_dir = %config.data_dir.display(), ca_checksum = app.ca_checksum().as_deref(), "cattle-server serves");
     let grace = app.drain_time().await + std::time::Duration::from_secs(30);
     Box::pin(app.start(&mut runtime)).await;
     runtime.run(grace).await?;

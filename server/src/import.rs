@@ -118,8 +118,16 @@ mod tests {
         let (token, cluster) = parse("abc123_c-abcde.yaml").unwrap();
         assert_eq!((token.expose_str(), cluster.as_str()), (Some("abc123"), "c-abcde"));
         for bad in [
-            "", "abc", "abc.yaml", "abc_.yaml", "abc_c-abcde", "a/b_c-abcde.yaml", "abc_c-abc/de.yaml",
-            "abc_../c-abcde.yaml", "a%5f_c-abcde.yaml", "abc_c-abcde.yaml.yaml",
+            "",
+            "abc",
+            "abc.yaml",
+            "abc_.yaml",
+            "abc_c-abcde",
+            "a/b_c-abcde.yaml",
+            "abc_c-abc/de.yaml",
+            "abc_../c-abcde.yaml",
+            "a%5f_c-abcde.yaml",
+            "abc_c-abcde.yaml.yaml",
         ] {
             assert!(parse(bad).is_none(), "{bad}");
         }

@@ -88,7 +88,7 @@ pub enum InstallError {
 }
 
 impl Installation {
-    /// Makes what is missing. `listen` is the bound address. Not cancel safe: run it to its end, then serve.
+    /// Makes what is missing. `listen` is the bound address, `server_id` the store's own. Not cancel safe: run it to its end, then serve.
     ///
     /// # Errors
     /// See [`InstallError`].
@@ -96,12 +96,13 @@ impl Installation {
         config: &Config,
         listen: SocketAddr,
         store: &Arc<dyn Store>,
+        server_id: String,
         passwords: &Passwords,
     ) -> Result<Self, InstallError> {
         let settings = Settings::new(Arc::clone(store));
         settings.seed().await?;
         roles::seed(store).await?;
-        let server_id = server_id(&settings).await?;
+        settings.assign(known::INSTALL_UUID, &server_id).await?;
         let url = resolve_url(config, listen, &settings).await?;
         let now = Timestamp::now();
         let presented = tls::prepare(&config.tls, &url, store, now).await?;
@@ -136,16 +137,6 @@ pub fn checksum(ca_certs: &str) -> Option<String> {
     Some(sum.as_ref().iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
-async fn server_id(settings: &Settings) -> Result<String, InstallError> {
-    let stored = settings.value(known::INSTALL_UUID).await?;
-    if !stored.is_empty() {
-        return Ok(stored);
-    }
-    let made = uuid::Uuid::new_v4().to_string();
-    settings.assign(known::INSTALL_UUID, &made).await?;
-    Ok(made)
-}
-
 /// What this start was told, else what an earlier one was, else the listener when only this machine reaches it.
 async fn resolve_url(config: &Config, listen: SocketAddr, settings: &Settings) -> Result<ServerUrl, InstallError> {
     if let Some(url) = &config.url {
@@ -153,14 +144,21 @@ async fn resolve_url(config: &Config, listen: SocketAddr, settings: &Settings) -
         return Ok(url.clone());
     }
     let stored = settings.value(known::SERVER_URL).await?;
-    if !stored.is_empty() {
-        return stored.parse().map_err(|_| InstallError::StoredUrl);
+    let stored: Option<ServerUrl> = Some(stored)
+        .filter(|url| !url.is_empty())
+        .map(|url| url.parse())
+        .transpose()
+        .map_err(|_| InstallError::StoredUrl)?;
+    // An address of this machine only was not chosen by anybody: it follows the port.
+    if let Some(url) = stored.filter(|url| !url.is_loopback()) {
+        return Ok(url);
     }
     if !listen.ip().is_loopback() {
         return Err(InstallError::NoUrl { listen });
     }
-    // Not stored: it follows the port, and a later --url must not look like a change.
-    format!("https://{listen}").parse().map_err(|_| InstallError::StoredUrl)
+    let url: ServerUrl = format!("https://{listen}").parse().map_err(|_| InstallError::StoredUrl)?;
+    settings.assign(known::SERVER_URL, &url.to_string()).await?;
+    Ok(url)
 }
 
 /// Whether the server presents the user's files, for the task that watches them.

@@ -14,10 +14,11 @@ use std::{net::SocketAddr, sync::Arc};
 use axum::body::Body;
 use cattle_api::management::setting::known;
 use cattle_apiserver::ApiServer;
-use cattle_auth::{AuthenticateError, Authenticator, Source, UserInfo};
+use cattle_auth::{AuthenticateError, Authenticator, Revocations, Source, UserInfo};
 use cattle_gateway::Gateway;
 use cattle_proto::version::CONNECT_PATH;
 use cattle_proxy::{ClientAddress, Proxy};
+use futures_util::StreamExt;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
 use hyper::body::Incoming;
 use serde_json::json;
@@ -44,6 +45,8 @@ pub struct Router {
     pub authenticator: Arc<Authenticator>,
     /// The server's own API.
     pub api: ApiServer,
+    /// Ends watches of the server's own API.
+    pub revocations: Revocations,
     /// Downstream APIs.
     pub proxy: Arc<Proxy>,
     /// Agents.
@@ -57,11 +60,7 @@ impl Answer for Router {
             return self.downstream(request, peer).await;
         }
         if ApiServer::routes(path) {
-            let user = match self.authenticated(request.headers()).await {
-                Ok(user) => user,
-                Err(response) => return response,
-            };
-            return Box::pin(self.api.serve(request.map(Body::new), user)).await;
+            return self.own_api(request).await;
         }
         match path {
             CONNECT_PATH => self.gateway.upgrade(request, Some(peer)).map(Body::new),
@@ -77,12 +76,31 @@ impl Answer for Router {
 
 impl Router {
     async fn downstream(&self, mut request: Request<Incoming>, peer: SocketAddr) -> Response<Body> {
+        // Before authentication: what is revoked from here on ends this request, even if it was checked just before.
+        request.extensions_mut().insert(self.proxy.streams().epoch());
         let user = match self.authenticated(request.headers()).await {
             Ok(user) => user,
             Err(response) => return response,
         };
         request.extensions_mut().insert(ClientAddress(peer.ip()));
         Box::pin(self.proxy.serve(request, user)).await.map(Body::new)
+    }
+
+    async fn own_api(&self, request: Request<Incoming>) -> Response<Body> {
+        let user = match self.authenticated(request.headers()).await {
+            Ok(user) => user,
+            Err(response) => return response,
+        };
+        let watches = request.uri().query().is_some_and(|query| query.contains("watch="));
+        let response = Box::pin(self.api.serve(request.map(Body::new), user.clone())).await;
+        if watches { self.until_revoked(response, user) } else { response }
+    }
+
+    /// A watch is checked once and runs for hours: it ends with the right that opened it.
+    fn until_revoked(&self, response: Response<Body>, user: UserInfo) -> Response<Body> {
+        let revocations = self.revocations.clone();
+        let revoked = Box::pin(async move { revocations.ended(&user, None).await });
+        response.map(|body| Body::from_stream(body.into_data_stream().take_until(revoked)))
     }
 
     async fn authenticated(&self, headers: &HeaderMap) -> Result<UserInfo, Response<Body>> {
@@ -114,7 +132,8 @@ impl Router {
 
     /// The form of Rancher's setting, which agents and documented commands read.
     fn ca_certs(&self) -> Response<Body> {
-        let setting = json!({ "id": known::CA_CERTS, "type": "setting", "name": known::CA_CERTS, "value": self.ca_certs });
+        let setting =
+            json!({ "id": known::CA_CERTS, "type": "setting", "name": known::CA_CERTS, "value": self.ca_certs });
         status::text(StatusCode::OK, "application/json", setting.to_string())
     }
 }

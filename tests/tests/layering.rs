@@ -10,7 +10,11 @@ use serde_json::Value;
 /// `(from, to, why)`: `from` may not reach `to`, directly or through other packages of the workspace.
 /// A trailing `*` stands for any rest of a name.
 const FORBIDDEN: &[(&str, &str, &str)] = &[
-    ("cattle-proto", "tokio", "the wire is bytes and types: no I/O, so that every rule of it is tested without a runtime"),
+    (
+        "cattle-proto",
+        "tokio",
+        "the wire is bytes and types: no I/O, so that every rule of it is tested without a runtime",
+    ),
     ("cattle-proto", "kube*", "the wire knows no Kubernetes"),
     ("cattle-proto", "tracing", "the wire has nothing to report: its errors say it"),
     ("cattle-tunnel", "kube*", "a session knows no Kubernetes"),
@@ -42,7 +46,11 @@ const FORBIDDEN: &[(&str, &str, &str)] = &[
 
 /// The same, for a package's own `Cargo.toml` alone: what it reaches through others is theirs to use.
 const FORBIDDEN_DIRECTLY: &[(&str, &str, &str)] = &[
-    ("cattle-proxy", "kube*", "the proxy carries bytes of every API version; a typed client would drop what it does not know"),
+    (
+        "cattle-proxy",
+        "kube*",
+        "the proxy carries bytes of every API version; a typed client would drop what it does not know",
+    ),
     ("cattle-proxy", "cattle-store", "the proxy asks through its own traits"),
     ("cattle-api", "rusqlite", "kinds do not know where they are kept"),
 ];

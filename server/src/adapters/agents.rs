@@ -42,7 +42,11 @@ impl Agents {
         Self { clusters: Typed::new(store), registrations, server_id }
     }
 
-    async fn verify(&self, cluster: &ClusterId, token: &cattle_proto::secret::Secret) -> Result<AgentIdentity, RejectCode> {
+    async fn verify(
+        &self,
+        cluster: &ClusterId,
+        token: &cattle_proto::secret::Secret,
+    ) -> Result<AgentIdentity, RejectCode> {
         let record = self.clusters.get(None, cluster.as_str()).await.map_err(|error| {
             tracing::warn!(%cluster, error = &error as &dyn std::error::Error, "the cluster's record cannot be read");
             RejectCode::Internal
@@ -178,7 +182,7 @@ fn code(reason: RefusalReason) -> RejectCode {
         RefusalReason::CredentialRefused => RejectCode::CredentialRefused,
         RefusalReason::IssuerUnusable => RejectCode::UnknownSigningKey,
         RefusalReason::AgentTokenInvalid => RejectCode::Unauthenticated,
-        // Including reasons that a newer server wrote.
-        _ => RejectCode::Internal,
+        // A reason that a newer server wrote is none that this one gives.
+        RefusalReason::Internal | RefusalReason::Unknown | _ => RejectCode::Internal,
     }
 }

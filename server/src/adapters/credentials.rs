@@ -73,10 +73,8 @@ impl SessionEvents for Credentials {
         cluster: &'a ClusterId,
         credential: cattle_proto::control::ServerCredential,
     ) -> BoxFuture<'a, ()> {
-        let received = super::dialer::time(credential.expires_at).map(|expires_at| Received {
-            token: Secret::from(credential.token.expose().to_owned()),
-            expires_at,
-        });
+        let received = super::dialer::time(credential.expires_at)
+            .map(|expires_at| Received { token: Secret::from(credential.token.expose().to_owned()), expires_at });
         self.answer(cluster, received.ok_or(AskError::Refused));
         Box::pin(std::future::ready(()))
     }

@@ -25,29 +25,41 @@ pub struct RegistrationDialer(pub SessionDialer);
 impl ClusterDialer for RegistrationDialer {
     fn dial<'a>(&'a self, _: &'a ClusterId) -> BoxFuture<'a, Result<Box<dyn Io>, cattle_proxy::DialError>> {
         Box::pin(async move {
-            let stream = self.0.dial().await.map_err(|error| match error {
-                OpenError::Refused(code) => refused(code),
-                OpenError::Timeout { .. } => cattle_proxy::DialError::TimedOut,
-                _ => cattle_proxy::DialError::Broken,
-            })?;
+            let stream = self.0.dial().await.map_err(opened)?;
             Ok(Box::new(stream) as Box<dyn Io>)
         })
     }
 }
 
+#[expect(clippy::wildcard_enum_match_arm, reason = "every other reason is a loss of the session")]
+fn opened(error: OpenError) -> cattle_proxy::DialError {
+    match error {
+        OpenError::Refused(code) => refused(code),
+        OpenError::Timeout { .. } => cattle_proxy::DialError::TimedOut,
+        _ => cattle_proxy::DialError::Broken,
+    }
+}
+
+#[expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "a broken protocol and a newer gateway's reasons are losses of the session"
+)]
 fn translate(error: DialError) -> cattle_proxy::DialError {
     match error {
         DialError::NotConnected { since } => cattle_proxy::DialError::NotConnected { since: since.and_then(time) },
         DialError::Refused { code } => refused(code),
         DialError::Timeout => cattle_proxy::DialError::TimedOut,
         DialError::Busy => cattle_proxy::DialError::Busy,
-        // A broken protocol and reasons of a newer gateway are losses of the session.
         _ => cattle_proxy::DialError::Broken,
     }
 }
 
 fn refused(code: RefusedCode) -> cattle_proxy::DialError {
-    if code == RefusedCode::Busy { cattle_proxy::DialError::Busy } else { cattle_proxy::DialError::ApiServerUnreachable }
+    if code == RefusedCode::Busy {
+        cattle_proxy::DialError::Busy
+    } else {
+        cattle_proxy::DialError::ApiServerUnreachable
+    }
 }
 
 /// Seconds since 1970, as the gateway counts.

@@ -6,7 +6,9 @@ use std::{
 };
 
 use axum::body::Body;
-use cattle_controllers::{AskError, Bearer, Clusters, Link, ProbeError, ServerCredential, clusters::BoxFuture, health::PROBE_TIMEOUT};
+use cattle_controllers::{
+    AskError, Bearer, Clusters, Link, ProbeError, ServerCredential, clusters::BoxFuture, health::PROBE_TIMEOUT,
+};
 use cattle_gateway::Gateway;
 use cattle_proto::id::ClusterId;
 use cattle_proxy::{Proxy, Upstream, UpstreamBody, UpstreamError};
@@ -131,5 +133,9 @@ fn probe_error(error: &UpstreamError) -> ProbeError {
         text.push_str(&cause.to_string());
         source = cause.source();
     }
-    if matches!(error, UpstreamError::Certificate(_)) { ProbeError::Certificate(text) } else { ProbeError::Unreachable(text) }
+    if matches!(error, UpstreamError::Certificate(_)) {
+        ProbeError::Certificate(text)
+    } else {
+        ProbeError::Unreachable(text)
+    }
 }

@@ -4,7 +4,7 @@ use cattle_api::Secret;
 use cattle_auth::UserInfo;
 use cattle_controllers::{ImpersonationError, Impersonators};
 use cattle_proto::id::ClusterId;
-use cattle_proxy::{DialError, Diagnosis, ImpersonatorError};
+use cattle_proxy::{Diagnosis, DialError, ImpersonatorError};
 use futures_util::future::BoxFuture;
 
 /// Tokens from the controllers.
@@ -17,13 +17,14 @@ impl cattle_proxy::Impersonators for ControllersImpersonators {
         user: &'a UserInfo,
     ) -> BoxFuture<'a, Result<Secret, ImpersonatorError>> {
         Box::pin(async move {
-            let granted = self.0.token(cluster, user).await.map_err(|error| match error {
-                ImpersonationError::NotConnected => {
-                    ImpersonatorError::Unreachable(DialError::NotConnected { since: None })
+            match self.0.token(cluster, user).await {
+                Ok(granted) => Ok(granted.token),
+                // The proxy asks its dialer since when.
+                Err(ImpersonationError::NotConnected) => {
+                    Err(ImpersonatorError::Unreachable(DialError::NotConnected { since: None }))
                 }
-                other => ImpersonatorError::Missing(chain(&other)),
-            })?;
-            Ok(granted.token)
+                Err(other) => Err(ImpersonatorError::Missing(chain(&other))),
+            }
         })
     }
 
@@ -33,7 +34,8 @@ impl cattle_proxy::Impersonators for ControllersImpersonators {
 
     fn diagnose<'a>(&'a self, cluster: &'a ClusterId, user: &'a UserInfo) -> BoxFuture<'a, Diagnosis> {
         Box::pin(async move {
-            // The controllers watch the objects: what was deleted by hand is being written again.
+            // What the API server has refused is not believed again before somebody has looked.
+            self.0.distrust(cluster, user.name());
             match self.0.token(cluster, user).await {
                 Ok(_) if self.0.recently_written(cluster, user.name()) => Diagnosis::Rewritten,
                 Ok(_) => Diagnosis::Intact,

@@ -239,6 +239,7 @@ mod tests {
         assert!(again.certified(&leaf, &key_again).unwrap().keys_match().is_ok());
     }
 
+    #[expect(clippy::unwrap_in_result, reason = "only the verdict is a result")]
     fn verify(authority: &Authority, leaf: &Leaf, host: &str) -> Result<(), rustls::Error> {
         use rustls::client::{WebPkiServerVerifier, danger::ServerCertVerifier};
         let mut roots = rustls::RootCertStore::empty();

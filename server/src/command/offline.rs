@@ -21,7 +21,8 @@ pub(super) async fn backup(args: &BackupArgs) -> anyhow::Result<()> {
     let args = args.clone();
     let info = tokio::task::spawn_blocking(move || {
         let info = sqlite::backup(&args.data.data_dir, &args.output).context("the data cannot be copied")?;
-        sqlite::export_keys(&args.data.data_dir, &passphrase, &args.key_output).context("the key cannot be exported")?;
+        sqlite::export_keys(&args.data.data_dir, &passphrase, &args.key_output)
+            .context("the key cannot be exported")?;
         anyhow::Ok(info)
     })
     .await??;
@@ -34,7 +35,8 @@ pub(super) async fn restore(args: &RestoreArgs) -> anyhow::Result<()> {
     let (data_dir, revoke) = (args.data.data_dir.clone(), args.revoke_tokens);
     let args = args.clone();
     let info = tokio::task::spawn_blocking(move || {
-        sqlite::restore(&args.data.data_dir, &args.input, &args.key_input, &passphrase).context("the backup cannot be restored")
+        sqlite::restore(&args.data.data_dir, &args.input, &args.key_input, &passphrase)
+            .context("the backup cannot be restored")
     })
     .await??;
     say(&format!("restored: {info:?}"));
@@ -56,7 +58,8 @@ pub(super) async fn reset_admin(args: &DataDirArgs) -> anyhow::Result<()> {
     if !args.data_dir.is_dir() {
         bail!("{} is no data directory", args.data_dir.display());
     }
-    let store = SqliteStore::open(&args.data_dir).context("the data directory cannot be used; is the server running?")?;
+    let store =
+        SqliteStore::open(&args.data_dir).context("the data directory cannot be used; is the server running?")?;
     let admin = bootstrap::reset_admin(&store, &Passwords::new()).await?;
     let password = admin.password.expose_str().unwrap_or_default();
     say(&format!("administrator: {}\npassword:      {password}\nThe next login changes it.", admin.username));
