@@ -156,6 +156,7 @@ impl<T> fmt::Debug for Unjudged<T> {
     }
 }
 
+#[expect(clippy::unnecessary_wraps, reason = "clap's parsers return a `Result`")]
 fn unjudged<T>(text: &str) -> Result<Unjudged<T>, Infallible>
 where
     T: FromStr<Err: Error + Send + Sync + 'static>,

@@ -12,7 +12,7 @@ use cattle_proto::limits;
 use cattle_proto::secret::Secret;
 use cattle_runtime::{ErrorChain as _, Shutdown};
 use cattle_tunnel::{AgentControl, ControlReceiver, ControlSender, FrameError, SessionHandle};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use crate::credential::TokenFile;
@@ -61,6 +61,8 @@ pub(crate) struct ControlLoop {
     pub(crate) times: ControlTimes,
     pub(crate) progress: Progress,
     pub(crate) shutdown: Shutdown,
+    /// Dropped once the server has been told that the agent leaves.
+    pub(crate) farewell: Option<oneshot::Sender<()>>,
 }
 
 type CredentialAnswer = Pin<Box<dyn Future<Output = AgentMessage> + Send>>;
@@ -78,7 +80,6 @@ impl ControlLoop {
         self.heartbeat(&mut sender, &mut sequence).await?;
         // A registration begins with the server's credential, unasked.
         let mut answer = (self.phase == Phase::Registration).then(|| self.server_credential());
-        let mut leaving = false;
         loop {
             // Sends are not cancel safe, so they stand in the arms' bodies, never in their futures.
             tokio::select! {
@@ -94,9 +95,9 @@ impl ControlLoop {
                 }
                 _ = heartbeat.tick() => self.heartbeat(&mut sender, &mut sequence).await?,
                 _ = token_check.tick() => self.prove(&mut sender).await?,
-                () = self.shutdown.draining(), if !leaving => {
-                    leaving = true;
+                () = self.shutdown.draining(), if self.farewell.is_some() => {
                     sender.send(&AgentMessage::Leaving).await?;
+                    self.farewell = None;
                 }
             }
         }

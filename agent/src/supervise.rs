@@ -26,7 +26,7 @@ use cattle_runtime::{ErrorChain as _, Shutdown};
 use cattle_tunnel::{AgentEnd, CloseReason, SessionHandle};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep, sleep_until};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use crate::backoff::Backoff;
 use crate::connect::{ConnectError, Connected, Dialer, Logged};
@@ -45,6 +45,8 @@ const MAX_SESSIONS: usize = 4;
 const LONGEST_RETIREMENT: Duration = Duration::from_secs(3600);
 /// What a retired session gets beyond the server's own deadline: the server is the one to end it.
 const RETIREMENT_SLACK: Duration = Duration::from_secs(15);
+/// Time to tell the server that the agent leaves.
+const FAREWELL_TIME: Duration = Duration::from_secs(2);
 /// A failure that stays the same is repeated in the log at this interval.
 const REMINDER: Duration = Duration::from_secs(600);
 
@@ -221,6 +223,7 @@ impl Supervisor {
     ) -> impl Future<Output = CloseReason> + Send + 'static {
         let Connected { end, token } = connected;
         let AgentEnd { welcome, session, incoming, control, driver, .. } = end;
+        let (farewell, said_farewell) = oneshot::channel();
         let control_loop = ControlLoop {
             session: session.clone(),
             phase: welcome.phase,
@@ -231,10 +234,11 @@ impl Supervisor {
             times: self.options.control,
             progress: self.link.progress(),
             shutdown: self.shutdown.clone(),
+            farewell: Some(farewell),
         };
-        let metrics = self.options.metrics.clone();
+        let (metrics, drain) = (self.options.metrics.clone(), self.options.drain);
         let serving = serve(incoming, session.clone(), Arc::clone(&self.handler), self.options.streams, metrics);
-        let ending = end_in_time(session.clone(), self.shutdown.clone(), self.options.drain, retired);
+        let ending = end_in_time(session.clone(), self.shutdown.clone(), drain, retired, said_farewell);
         Box::pin(async move {
             let controlling = async {
                 if let Err(error) = control_loop.run(control).await {
@@ -312,6 +316,7 @@ async fn end_in_time(
     shutdown: Shutdown,
     drain: Duration,
     retired: oneshot::Receiver<Duration>,
+    farewell: oneshot::Receiver<()>,
 ) {
     let retirement = async {
         match retired.await {
@@ -323,6 +328,8 @@ async fn end_in_time(
         _ = session.closed() => {}
         () = retirement => session.close(),
         () = shutdown.draining() => {
+            // The server hears it first, so that it opens no stream in a session that is about to go.
+            let _ = timeout(FAREWELL_TIME, farewell).await;
             session.drain(drain).await;
         }
     }
