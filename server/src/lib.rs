@@ -8,6 +8,7 @@
 //! | [`listen`], [`router`] | the one public listener, and which part answers which path |
 //! | [`import`], [`sign_in`] | the import manifest; the record of attempts to sign in |
 //! | [`adapters`] | where the parts meet |
+//! | [`reroute`] | keeps warm connections on routes that are there to stay |
 //! | [`revocation`] | ends what runs when the right to run it is gone |
 //! | [`command`] | serve, back up, restore, reset the administrator |
 
@@ -20,6 +21,7 @@ pub mod config;
 pub mod import;
 pub mod installation;
 pub mod listen;
+pub mod reroute;
 pub mod revocation;
 pub mod router;
 pub mod server_url;
