@@ -22,6 +22,7 @@ pub(crate) fn write_image(directory: &Path, name: Name, compression: Compression
         names: vec![name],
         version: concat!("v", env!("CARGO_PKG_VERSION")).to_owned(),
         revision: String::new(),
+        roots: None,
         compression,
     };
     let path = directory.join("cluster-agent.tar");

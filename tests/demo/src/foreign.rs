@@ -76,7 +76,9 @@ impl Target {
     /// Listens on every address, on the port that the URL names.
     pub(crate) fn server_address(&self) -> anyhow::Result<Address> {
         let url = self.url.as_str().trim_end_matches('/').to_owned();
-        Ok(Address { url, listen: format!("0.0.0.0:{}", self.port()?), admin: "127.0.0.1:9180".to_owned() })
+        // Free a moment ago; whoever takes it meanwhile makes the server say so and end.
+        let admin = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.to_string();
+        Ok(Address { url, listen: format!("0.0.0.0:{}", self.port()?), admin })
     }
 
     fn port(&self) -> anyhow::Result<u16> {

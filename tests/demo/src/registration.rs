@@ -72,12 +72,11 @@ async fn set_registry(stage: &Stage, place: &Place, server: &Server, prefix: &st
     stage.heading(&format!("Images come from {prefix}"));
     let token = place.cattle(&["token", "create", "--description", "demo"]).ok().await?;
     let user = json!({ "token": token.trim() });
-    let trusted = place.directory().join("server-ca.pem");
-    let ca = place.directory().join("server-data/ca.pem");
     let mut cluster = json!({ "server": server.address.url });
-    if ca.is_file() {
-        fs::copy(&ca, &trusted)?;
-        cluster["certificate-authority"] = json!(trusted);
+    if let Some(ca) = pinned_ca(place)? {
+        let file = place.directory().join("server-ca.pem");
+        write_private(&file, &ca)?;
+        cluster["certificate-authority"] = json!(file);
     }
     let config = json!({
         "apiVersion": "v1", "kind": "Config", "current-context": "server",
@@ -93,6 +92,20 @@ async fn set_registry(stage: &Stage, place: &Place, server: &Server, prefix: &st
     let line = format!("kubectl patch setting system-default-registry --type=merge --patch '{patch}'");
     stage.run(&line, &place.kubectl(&file, &change)).await?;
     Ok(())
+}
+
+/// What `cattle login` has pinned; nothing when the server's certificate chains to public roots.
+fn pinned_ca(place: &Place) -> anyhow::Result<Option<String>> {
+    #[derive(serde::Deserialize)]
+    struct Config {
+        servers: Vec<Known>,
+    }
+    #[derive(serde::Deserialize)]
+    struct Known {
+        ca: Option<String>,
+    }
+    let config: Config = serde_saphyr::from_str(&fs::read_to_string(place.client_config())?)?;
+    Ok(config.servers.into_iter().find_map(|server| server.ca))
 }
 
 async fn what_the_agents_say(place: &Place, downstream: &Path) -> String {

@@ -3,8 +3,9 @@
 
 use std::path::Path;
 use std::process::{Command, Output};
+use std::time::Duration;
 
-use cattle_harness::{Client, Nodes, binary};
+use cattle_harness::{Assets, Client, Nodes, NodesOptions, Program, binary, wait_for};
 
 fn demo(directory: &Path, arguments: &[&str]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_cattle-demo"));
@@ -65,6 +66,64 @@ async fn it_starts_is_usable_and_stops() {
     let namespaces = std::fs::read_dir("/run/netns").into_iter().flatten().flatten();
     let left: Vec<_> = namespaces.filter(|entry| entry.file_name().to_string_lossy().contains(&name)).collect();
     assert!(left.is_empty(), "{left:?}");
+    drop(stop);
+}
+
+#[tokio::test]
+async fn somebodys_cluster_is_probed_registered_and_left_as_it_was() {
+    if let Some(reason) = Nodes::unavailable() {
+        println!("skipped: {reason}");
+        return;
+    }
+    let options = NodesOptions { name: "theirs".to_owned(), workers: 0, ..NodesOptions::default() };
+    let cluster = Nodes::start(options).await.unwrap();
+    let port = || std::net::TcpListener::bind("0.0.0.0:0").unwrap().local_addr().unwrap().port();
+    let (registry_port, server_port) = (port(), port());
+    let (registry, host) = (format!("127.0.0.1:{registry_port}"), cluster.host_address());
+    cluster.nodes()[0].set_registry(&registry, &format!("http://{host}:{registry_port}")).unwrap();
+    let crane = Assets::ready().await.unwrap().program("crane");
+    let serve =
+        Program::new("registry", crane).args(["registry", "serve", "--address", &format!("0.0.0.0:{registry_port}")]);
+    let mut serve = serve.start(cluster.scope()).unwrap();
+    let listening = async || Ok(tokio::net::TcpStream::connect(("127.0.0.1", registry_port)).await.map(drop)?);
+    serve.wait_until("the registry", Duration::from_secs(30), listening).await.unwrap();
+    let before = cluster.kubectl(["get", "namespaces,clusterroles", "--output=name"]).ok().await.unwrap();
+
+    let directory = Path::new("/var/tmp").join(format!("demo{:x}-theirs", std::process::id()));
+    let stop = Stop(&directory);
+    let (kubeconfig, prefix) = (cluster.kubeconfig(), format!("{registry}/team"));
+    let start = |url: String| {
+        demo(
+            &directory,
+            &["start", "--kubeconfig", kubeconfig.to_str().unwrap(), "--image-prefix", &prefix, "--url", &url],
+        )
+    };
+    // An address that is not this machine: the probe says so, and nothing was changed.
+    let unreachable = start(format!("https://198.18.255.1:{server_port}"));
+    assert!(!unreachable.status.success());
+    assert!(
+        text(&unreachable).contains("a pod cannot reach this machine at https://198.18.255.1"),
+        "{}",
+        text(&unreachable)
+    );
+    assert_eq!(cluster.kubectl(["get", "namespaces,clusterroles", "--output=name"]).ok().await.unwrap(), before);
+
+    let output = start(format!("https://{host}:{server_port}"));
+    let shown = text(&output);
+    assert!(output.status.success(), "{shown}");
+    assert!(shown.contains("theirs-1   Ready"), "{shown}");
+    let images = ["get", "pods", "--namespace=cattle-system", "--output=jsonpath={.items[*].spec.containers[*].image}"];
+    let images = cluster.kubectl(images).ok().await.unwrap();
+    assert!(images.split(' ').all(|image| image.starts_with(&format!("{prefix}/cattle/cluster-agent:"))), "{images}");
+
+    let output = demo(&directory, &["stop"]);
+    assert!(output.status.success(), "{}", text(&output));
+    let gone = wait_for("the cluster to be as it was", Duration::from_secs(60), async || {
+        let now = cluster.kubectl(["get", "namespaces,clusterroles", "--output=name"]).ok().await?;
+        anyhow::ensure!(now == before, "{now}");
+        Ok(())
+    });
+    gone.await.unwrap();
     drop(stop);
 }
 

@@ -34,7 +34,7 @@ const PROGRAMS: [&str; 9] = ["containerd", "runc", "ctr", "nft", "iptables", "co
 pub struct NodesOptions {
     /// The cluster's name; nodes are called `NAME-1`, `NAME-2`, …
     pub name: String,
-    /// Nodes beside the one with the control plane.
+    /// Nodes beside the one with the control plane, which runs pods of its own only if there are none.
     pub workers: u8,
     /// Addresses of pods: a /16, of which node N has the Nth /24.
     pub pod_range: String,

@@ -66,6 +66,29 @@ async fn a_cluster_runs_pods_and_takes_faults() {
     assert!(!directory.exists());
 }
 
+#[tokio::test]
+async fn a_node_with_a_disk_of_its_own_can_be_full() {
+    if let Some(reason) = Nodes::unavailable() {
+        println!("skipped: {reason}");
+        return;
+    }
+    let options =
+        NodesOptions { name: "disk".to_owned(), workers: 0, disk_bytes: Some(2 << 30), ..NodesOptions::default() };
+    let cluster = Nodes::start(options).await.unwrap();
+    let node = &cluster.nodes()[0];
+    let write = ["dd", "if=/dev/zero", "of=/var/lib/another", "bs=1M", "count=1"];
+    node.full_disk().unwrap();
+    let full = node.output(write).await.unwrap();
+    assert!(full.error().contains("No space left on device"), "{}", full.error());
+    cluster.kubectl(["get", "nodes"]).ok().await.expect("what is there can be read");
+    node.free_disk().unwrap();
+    node.run(write).await.unwrap();
+    cluster.wait_ready().await.unwrap();
+    let directory = cluster.directory().to_owned();
+    drop(cluster);
+    assert!(!directory.exists());
+}
+
 async fn pods_logs_exec_and_services(cluster: &Nodes) {
     for (name, node) in [("one", "node-1"), ("two", "node-2")] {
         cluster.kubectl(["apply", "-f", "-"]).stdin(pod(name, node)).ok().await.unwrap();

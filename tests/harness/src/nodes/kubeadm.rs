@@ -14,12 +14,17 @@ pub(super) fn init(options: &NodesOptions, name: &str, address: Ipv4Addr, token:
     let argument = |name: &str, value: &str| json!({ "name": name, "value": value });
     let mut names = options.extra_names.clone();
     names.push("localhost".to_owned());
+    let mut registration = registration(name, address);
+    if options.workers == 0 {
+        // Where there is no other node, pods run beside the control plane.
+        registration["taints"] = json!([]);
+    }
     documents(&[
         json!({
             "apiVersion": API,
             "kind": "InitConfiguration",
             "localAPIEndpoint": { "advertiseAddress": address, "bindPort": 6443 },
-            "nodeRegistration": registration(name, address),
+            "nodeRegistration": registration,
             "bootstrapTokens": [{ "token": token, "ttl": "1h0m0s" }],
             "patches": { "directory": "/etc/kubernetes/patches" },
         }),

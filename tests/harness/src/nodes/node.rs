@@ -114,6 +114,18 @@ impl Node {
         self.run(["ctr", "--namespace", "k8s.io", "images", "import", &file]).await.map(drop)
     }
 
+    /// Where the node finds the registry that image names call `registry`: `http://ADDRESS:PORT`. Without this a node
+    /// pulls nothing, since nothing outside of its network can be reached.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub fn set_registry(&self, registry: &str, url: &str) -> anyhow::Result<()> {
+        let directory = self.file("/etc/containerd/certs.d").join(registry);
+        fs::create_dir_all(&directory)?;
+        let hosts = format!("server = \"{url}\"\n[host.\"{url}\"]\n  capabilities = [\"pull\", \"resolve\"]\n");
+        Ok(fs::write(directory.join("hosts.toml"), hosts)?)
+    }
+
     /// The power goes: every process is gone at once and nothing more leaves the network port. Files stay.
     ///
     /// # Errors
