@@ -22,6 +22,8 @@ VERSION = $(shell sed -n 's/^version *= *"\(.*\)"/\1/p' Cargo.toml | head -n 1)
 IMAGES := cattle-server cattle-cluster-agent
 # Megabytes (10^6 bytes) that the agent's image may have, as a registry sends it.
 AGENT_IMAGE_LIMIT := 20
+# Public roots, for agents whose server has a publicly trusted certificate.
+ROOTS ?= /etc/ssl/certs/ca-certificates.crt
 OUTPUT ?= $(CATTLE_CACHE)/images
 
 # One set of packages and features for building and testing, so that nothing is compiled twice.
@@ -87,7 +89,7 @@ images: build
 	@for image in $(IMAGES); do \
 	  $(PROGRAMS)/cattle-images build --binary $(CARGO_TARGET_DIR)/$(TRIPLE)/release/$$image \
 	    $(if $(ARM64),--binary $(CARGO_TARGET_DIR)/aarch64-unknown-linux-gnu/release/$$image) \
-	    --name cattle/$${image#cattle-}:v$(VERSION) --revision "$(REVISION)" --output $(OUTPUT)/$$image.tar || exit 1; \
+	    --roots $(ROOTS) --name cattle/$${image#cattle-}:v$(VERSION) --revision "$(REVISION)" --output $(OUTPUT)/$$image.tar || exit 1; \
 	done
 	@$(MAKE) --no-print-directory check-images
 

@@ -35,6 +35,9 @@ enum Command {
         /// The commit label.
         #[arg(long, default_value = "")]
         revision: String,
+        /// Public CA certificates to put into the image, PEM.
+        #[arg(long, value_name = "FILE")]
+        roots: Option<PathBuf>,
         /// Store layers uncompressed: for tests on one machine.
         #[arg(long)]
         uncompressed: bool,
@@ -51,9 +54,9 @@ enum Command {
 
 fn main() -> anyhow::Result<()> {
     match Args::parse().command {
-        Command::Build { binary, name, output, version, revision, uncompressed } => {
+        Command::Build { binary, name, output, version, revision, roots, uncompressed } => {
             let compression = if uncompressed { Compression::None } else { Compression::Gzip };
-            let release = Release { binaries: binary, names: name, version, revision, compression };
+            let release = Release { binaries: binary, names: name, version, revision, roots, compression };
             build(&release, &output)
         }
         Command::Check { archive, max_megabytes } => check(&archive, max_megabytes),

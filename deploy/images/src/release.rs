@@ -7,13 +7,13 @@ use crate::image::{Image, Process};
 use crate::layer::{Compression, LayerBuilder, LayerError};
 use crate::name::Name;
 
+/// Where programs look for public roots first.
+const ROOTS: &str = "etc/ssl/certs/ca-certificates.crt";
+
 /// The user and group that our containers run as. Numeric, so that a kubelet can check `runAsNonRoot`.
 pub const NONROOT: &str = "65532:65532";
 
-/// An image of ours: one static program, nothing else, not run by root.
-///
-/// No CA certificates are included: an agent is given the one it may trust, and a pod that is to trust public roots
-/// mounts them.
+/// An image of ours: one static program, and the public roots that it may have to trust; not run by root.
 #[derive(Clone, Debug)]
 pub struct Release {
     /// The program for one or several processors.
@@ -24,6 +24,9 @@ pub struct Release {
     pub version: String,
     /// The commit, for `org.opencontainers.image.revision`; empty when unknown.
     pub revision: String,
+    /// Public CA certificates, PEM. An agent with a pinned CA does not look at them; one whose server has a publicly
+    /// trusted certificate needs them.
+    pub roots: Option<PathBuf>,
     /// Tests choose [`Compression::None`].
     pub compression: Compression,
 }
@@ -63,7 +66,11 @@ impl Release {
             .file_name()
             .and_then(|name| name.to_str())
             .ok_or_else(|| ReleaseError::FileName(binary.to_owned()))?;
-        let layer = LayerBuilder::new().file(program, 0o755, binary)?.finish(self.compression)?;
+        let mut layer = LayerBuilder::new().file(program, 0o755, binary)?;
+        if let Some(roots) = &self.roots {
+            layer = layer.file(ROOTS, 0o644, roots)?;
+        }
+        let layer = layer.finish(self.compression)?;
         let mut labels = BTreeMap::from([
             ("org.opencontainers.image.title".to_owned(), program.to_owned()),
             ("org.opencontainers.image.version".to_owned(), self.version.clone()),

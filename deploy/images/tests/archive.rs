@@ -120,19 +120,23 @@ fn a_changed_byte_anywhere_is_noticed() {
 }
 
 #[test]
-fn a_release_image_holds_one_program_that_root_does_not_run() {
+fn a_release_image_holds_one_program_and_the_roots_it_may_need_and_root_does_not_run_it() {
     let program = std::env::current_exe().unwrap();
+    let roots = tempfile::NamedTempFile::new().unwrap();
     let release = Release {
         binaries: vec![program.clone()],
         names: vec!["cattle/cattle-cluster-agent:v0.1.0".parse().unwrap()],
         version: "v0.1.0".to_owned(),
         revision: "abc".to_owned(),
+        roots: Some(roots.path().to_owned()),
         compression: Compression::None,
     };
     let written = archive(&release.images().unwrap());
     let images = read_archive(written.as_slice()).unwrap();
     let file_name = program.file_name().unwrap().to_str().unwrap();
-    assert_eq!(images[0].files.keys().collect::<Vec<_>>(), [file_name]);
+    let files = images[0].files.keys().map(String::as_str).filter(|path| !path.ends_with('/'));
+    let files: std::collections::BTreeSet<_> = files.collect();
+    assert_eq!(files, [file_name, "etc/ssl/certs/ca-certificates.crt"].into());
     assert_eq!(images[0].entrypoint, [format!("/{file_name}")]);
     assert_eq!(images[0].user, NONROOT);
     assert_eq!(images[0].labels["org.opencontainers.image.revision"], "abc");
@@ -149,6 +153,7 @@ fn a_script_is_no_program_for_an_empty_image() {
         names: vec!["x:1".parse().unwrap()],
         version: String::new(),
         revision: String::new(),
+        roots: None,
         compression: Compression::None,
     };
     assert!(release.images().is_err());
