@@ -8,7 +8,8 @@ hostname "$name"
 mount --make-rprivate /
 mount -t tmpfs -o mode=755 tmpfs /run
 mkdir /run/node /run/assets /run/lock
-mount --bind "$directory" /run/node
+# With what is mounted below it: a node may have a disk of its own.
+mount --rbind "$directory" /run/node
 mount --bind "$assets" /run/assets
 mount --bind /run/node/etc /etc
 mount --bind /run/node/var /var
