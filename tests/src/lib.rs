@@ -4,8 +4,16 @@
 //! process that is connected to it, as its import manifest describes it. Where pods matter, tests use
 //! [`cattle_harness::Nodes`] instead and nothing but the manifest.
 
+mod forge;
 mod member;
+mod memory;
+mod relay;
 mod server;
+mod tls;
 
+pub use forge::{claims, resign, sha256};
 pub use member::{Agent, Member, condition};
-pub use server::{ADMIN_PASSWORD, Server, User};
+pub use memory::Memory;
+pub use relay::{Relay, Way};
+pub use server::{ADMIN_PASSWORD, Launch, Server, User};
+pub use tls::presented;

@@ -1,14 +1,24 @@
 //! A downstream cluster: a control plane, and an agent process in the place of its pods.
 
-use std::{path::PathBuf, time::Duration};
+use std::{
+    ffi::OsString,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use anyhow::{Context, ensure};
-use cattle_harness::{ControlPlane, ControlPlaneOptions, Process, Program, binary, wait_for};
+use cattle_harness::{Client, ControlPlane, ControlPlaneOptions, Output, Process, Program, binary, wait_for};
 use serde_json::{Value, json};
 
 use crate::server::{Server, User};
 
 const READY: Duration = Duration::from_secs(90);
+
+/// Files of an agent's pod.
+const TOKEN: &str = "token";
+const KUBERNETES_TOKEN: &str = "kubernetes-token";
+const REGISTRATION_TOKEN: &str = "registration-token";
+const CA: &str = "ca.crt";
 
 /// A Kubernetes that is registered at a server.
 pub struct Member {
@@ -22,9 +32,12 @@ pub struct Member {
 
 /// A cluster agent process, with the tokens that a kubelet would give its pod.
 pub struct Agent {
-    program: Program,
+    name: String,
+    environment: Vec<(String, OsString)>,
+    directory: PathBuf,
+    pod: Value,
+    audience: String,
     process: Process,
-    admin_url: String,
 }
 
 impl Member {
@@ -87,7 +100,7 @@ impl Member {
     ///
     /// # Errors
     /// When it ends with another status than 0.
-    pub async fn kubectl<A: Into<std::ffi::OsString>>(
+    pub async fn kubectl<A: Into<OsString>>(
         &self,
         server: &Server,
         user: &User,
@@ -115,42 +128,52 @@ impl Agent {
         cluster: &str,
         registration_token: &str,
     ) -> anyhow::Result<Self> {
-        let directory = control_plane.scope().directory().join(format!("agent-{cluster}"));
+        Self::start_replica(control_plane, server, cluster, registration_token, 0).await
+    }
+
+    /// The same for another of the Deployment's pods: 0 or 1.
+    ///
+    /// # Errors
+    /// As [`Agent::start`].
+    pub async fn start_replica(
+        control_plane: &ControlPlane,
+        server: &Server,
+        cluster: &str,
+        registration_token: &str,
+        replica: usize,
+    ) -> anyhow::Result<Self> {
+        let name = format!("cluster-agent-{cluster}-{replica}");
+        let directory = control_plane.scope().directory().join(&name);
         std::fs::create_dir_all(&directory)?;
         let pod = wait_for("a pod of the agent", READY, async || {
             let pods = control_plane.kubectl(["get", "pods", "-n", "cattle-system", "-l", "app=cattle-cluster-agent"]);
             let pods = pods.json().await?;
-            let pod = pods["items"].as_array().and_then(|items| items.first()).context("no pod yet")?;
+            let pod = pods["items"].as_array().and_then(|items| items.get(replica)).context("no pod yet")?;
             Ok(pod["metadata"].clone())
         })
         .await?;
         let container = deployment_container(control_plane).await?;
         let variable = |name: &str| environment(&container, name);
-        let audience = format!("cattle:{cluster}:{}", variable("CATTLE_SERVER_ID").context("no server id")?);
-        let write = |name: &str, text: &str| -> anyhow::Result<PathBuf> {
-            let path = directory.join(name);
-            std::fs::write(&path, text)?;
-            Ok(path)
-        };
-        let token = write("token", &pod_token(control_plane, &pod, Some(&audience)).await?)?;
-        let own = write("kubernetes-token", &pod_token(control_plane, &pod, None).await?)?;
-        let registration = write("registration-token", registration_token)?;
-        let ca = write("ca.crt", &control_plane.ca_pem())?;
-        let mut program = Program::new(&format!("cluster-agent-{cluster}"), binary("cattle-cluster-agent")?)
-            .env("CATTLE_SERVER", server.url())
-            .env("CATTLE_CLUSTER_ID", cluster)
-            .env("CATTLE_SERVER_ID", variable("CATTLE_SERVER_ID").context("no server id")?)
-            .env("CATTLE_TOKEN_FILE", token)
-            .env("CATTLE_REGISTRATION_TOKEN_FILE", registration)
-            .env("CATTLE_SERVICE_ACCOUNT_TOKEN_FILE", own)
-            .env("CATTLE_KUBERNETES_CA_FILE", ca)
-            .env("CATTLE_KUBERNETES_ADDRESS", format!("{}:6443", control_plane.address()))
-            .env("CATTLE_LOG_LEVEL", "info,cattle=debug");
-        if let Some(checksum) = variable("CATTLE_CA_CHECKSUM") {
-            program = program.env("CATTLE_CA_CHECKSUM", checksum);
-        }
-        let process = program.start(control_plane.scope())?;
-        Ok(Self { program, process, admin_url: String::new() })
+        let server_id = variable("CATTLE_SERVER_ID").context("no server id")?;
+        let file = |name: &str| directory.join(name).into_os_string();
+        let mut variables: Vec<(&str, OsString)> = vec![
+            ("CATTLE_SERVER", server.url().into()),
+            ("CATTLE_CLUSTER_ID", cluster.into()),
+            ("CATTLE_SERVER_ID", server_id.as_str().into()),
+            ("CATTLE_TOKEN_FILE", file(TOKEN)),
+            ("CATTLE_REGISTRATION_TOKEN_FILE", file(REGISTRATION_TOKEN)),
+            ("CATTLE_SERVICE_ACCOUNT_TOKEN_FILE", file(KUBERNETES_TOKEN)),
+            ("CATTLE_KUBERNETES_CA_FILE", file(CA)),
+            ("CATTLE_KUBERNETES_ADDRESS", format!("{}:6443", control_plane.address()).into()),
+            ("CATTLE_LOG_LEVEL", "info,cattle=debug".into()),
+        ];
+        variables.extend(variable("CATTLE_CA_CHECKSUM").map(|sum| ("CATTLE_CA_CHECKSUM", sum.into())));
+        let environment: Vec<_> = variables.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
+        let audience = format!("cattle:{cluster}:{server_id}");
+        write_files(control_plane, &directory, &pod, &audience).await?;
+        std::fs::write(directory.join(REGISTRATION_TOKEN), registration_token)?;
+        let process = program(&name, &environment)?.start(control_plane.scope())?;
+        Ok(Self { name, environment, directory, pod, audience, process })
     }
 
     /// The process, for faults.
@@ -158,20 +181,114 @@ impl Agent {
         &mut self.process
     }
 
+    /// All that it has logged.
+    #[must_use]
+    pub fn log(&self) -> String {
+        self.process.log()
+    }
+
     /// Starts it again; the process must have ended.
     ///
     /// # Errors
     /// When it cannot be started.
     pub fn start_again(&mut self, control_plane: &ControlPlane) -> anyhow::Result<()> {
-        self.process = self.program.start(control_plane.scope())?;
+        self.process = program(&self.name, &self.environment)?.start(control_plane.scope())?;
         Ok(())
     }
 
-    /// `http://127.0.0.1:port` of its admin listener, once it has logged it.
-    #[must_use]
-    pub fn admin_url(&self) -> &str {
-        &self.admin_url
+    /// Kills it and starts it again.
+    ///
+    /// # Errors
+    /// When it does not end or cannot be started.
+    pub async fn restart(&mut self, control_plane: &ControlPlane) -> anyhow::Result<()> {
+        self.process.kill().await?;
+        self.start_again(control_plane)
     }
+
+    /// Changes its environment, from its next start on.
+    pub fn set_env(&mut self, name: &str, value: impl Into<OsString>) {
+        self.environment.retain(|(known, _)| known != name);
+        self.environment.push((name.to_owned(), value.into()));
+    }
+
+    /// Replaces its tokens and its cluster's CA by new ones, as a kubelet does.
+    ///
+    /// # Errors
+    /// When the pod is gone or its tokens cannot be had.
+    pub async fn refresh_files(&self, control_plane: &ControlPlane) -> anyhow::Result<()> {
+        write_files(control_plane, &self.directory, &self.pod, &self.audience).await
+    }
+
+    /// A token of its pod for some audience.
+    ///
+    /// # Errors
+    /// When the pod is gone.
+    pub async fn pod_token(&self, control_plane: &ControlPlane, audience: &str) -> anyhow::Result<String> {
+        pod_token(control_plane, &self.pod, Some(audience)).await
+    }
+
+    /// The projected token that it shows the server.
+    ///
+    /// # Errors
+    /// When the file cannot be read.
+    pub fn token(&self) -> anyhow::Result<String> {
+        Ok(std::fs::read_to_string(self.directory.join(TOKEN))?)
+    }
+
+    /// The token that it shows its API server.
+    ///
+    /// # Errors
+    /// When the file cannot be read.
+    pub fn kubernetes_token(&self) -> anyhow::Result<String> {
+        Ok(std::fs::read_to_string(self.directory.join(KUBERNETES_TOKEN))?)
+    }
+
+    /// Replaces the projected token that it shows the server.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub fn set_token(&self, token: &str) -> anyhow::Result<()> {
+        Ok(std::fs::write(self.directory.join(TOKEN), token)?)
+    }
+
+    /// Replaces the registration token.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub fn set_registration_token(&self, token: &str) -> anyhow::Result<()> {
+        Ok(std::fs::write(self.directory.join(REGISTRATION_TOKEN), token)?)
+    }
+
+    /// `cattle-cluster-agent doctor` in this agent's place, with a part of its environment replaced.
+    ///
+    /// # Errors
+    /// When it cannot be started or does not end.
+    pub async fn doctor(&self, replaced: &[(&str, &str)]) -> anyhow::Result<Output> {
+        let mut client = Client::new(binary("cattle-cluster-agent")?, &self.directory.join(TOKEN)).args(["doctor"]);
+        for (name, value) in &self.environment {
+            client = client.env(name, value);
+        }
+        for (name, value) in replaced {
+            client = client.env(name, value);
+        }
+        client.output().await
+    }
+}
+
+fn program(name: &str, environment: &[(String, OsString)]) -> anyhow::Result<Program> {
+    let program = Program::new(name, binary("cattle-cluster-agent")?);
+    Ok(environment.iter().fold(program, |program, (name, value)| program.env(name, value)))
+}
+
+async fn write_files(
+    control_plane: &ControlPlane,
+    directory: &Path,
+    pod: &Value,
+    audience: &str,
+) -> anyhow::Result<()> {
+    std::fs::write(directory.join(TOKEN), pod_token(control_plane, pod, Some(audience)).await?)?;
+    std::fs::write(directory.join(KUBERNETES_TOKEN), pod_token(control_plane, pod, None).await?)?;
+    Ok(std::fs::write(directory.join(CA), control_plane.ca_pem())?)
 }
 
 /// A token of the agent's service account that is bound to the pod, as a kubelet would request it.

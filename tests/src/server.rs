@@ -1,9 +1,6 @@
 //! A `cattle-server` process and the people who use it.
 
-use std::{
-    path::{Path, PathBuf},
-    time::Duration,
-};
+use std::{path::PathBuf, time::Duration};
 
 use anyhow::{Context, ensure};
 use cattle_harness::{Assets, Client, Process, Program, Run, Scope, binary, wait_for};
@@ -19,11 +16,25 @@ pub struct Server {
     scope: Scope,
     program: Program,
     process: Process,
+    data_dir: PathBuf,
     url: String,
     admin_url: String,
     ca_pem: String,
     http: reqwest::Client,
     admin: Option<User>,
+}
+
+/// What a server is started with that is not the usual.
+#[derive(Clone, Debug, Default)]
+pub struct Launch {
+    /// Further flags.
+    pub flags: Vec<String>,
+    /// `info,cattle=debug` when absent.
+    pub log_level: Option<String>,
+    /// A directory of its own when absent.
+    pub data_dir: Option<PathBuf>,
+    /// A free port of loopback when absent.
+    pub listen: Option<String>,
 }
 
 /// Somebody who has signed in.
@@ -41,15 +52,32 @@ impl Server {
     /// # Errors
     /// When it does not get ready; the message has the end of its log.
     pub async fn start() -> anyhow::Result<Self> {
-        let mut server = Self::boot(&[]).await?;
+        Self::start_with(Launch::default()).await
+    }
+
+    /// The same, started with something that is not the usual.
+    ///
+    /// # Errors
+    /// As [`Server::start`].
+    pub async fn start_with(launch: Launch) -> anyhow::Result<Self> {
+        let mut server = Self::launch(launch).await?;
         let password = std::fs::read_to_string(server.data_dir().join("bootstrap-password"))?;
         let first = password.lines().nth(1).context("no password in the file")?.to_owned();
         let user = server.sign_in("admin", &first).await?;
         let change = json!({ "currentPassword": first, "newPassword": ADMIN_PASSWORD });
         let answer = server.post("/v3/users?action=changepassword", Some(&user), &change).await?;
         ensure!(answer.status().is_success(), "the password was not changed: {}", answer.text().await?);
-        server.admin = Some(server.sign_in("admin", ADMIN_PASSWORD).await?);
+        server.sign_in_admin().await?;
         Ok(server)
+    }
+
+    /// Signs the administrator in with [`ADMIN_PASSWORD`], for a server whose password was changed before.
+    ///
+    /// # Errors
+    /// With the server's answer when it refuses.
+    pub async fn sign_in_admin(&mut self) -> anyhow::Result<()> {
+        self.admin = Some(self.sign_in("admin", ADMIN_PASSWORD).await?);
+        Ok(())
     }
 
     /// Starts a server with further flags, and signs nobody in.
@@ -57,25 +85,38 @@ impl Server {
     /// # Errors
     /// As [`Server::start`].
     pub async fn boot(flags: &[&str]) -> anyhow::Result<Self> {
+        let flags = flags.iter().map(|flag| (*flag).to_owned()).collect();
+        Self::launch(Launch { flags, ..Launch::default() }).await
+    }
+
+    /// Starts a server as it is told, and signs nobody in.
+    ///
+    /// # Errors
+    /// As [`Server::start`].
+    pub async fn launch(launch: Launch) -> anyhow::Result<Self> {
         rustls::crypto::aws_lc_rs::default_provider().install_default().ok();
+        let Launch { flags, log_level, data_dir, listen } = launch;
         let scope = Run::of_this_process()?.scope("server")?;
-        let data_dir = scope.directory().join("data");
+        let data_dir = data_dir.unwrap_or_else(|| scope.directory().join("data"));
+        let log_level = log_level.unwrap_or_else(|| "info,cattle=debug".to_owned());
         let program = Program::new("cattle-server", binary("cattle-server")?)
-            .args(["--admin-listen", "127.0.0.1:0", "--log-level", "info,cattle=debug", "--data-dir"])
+            .args(["--admin-listen", "127.0.0.1:0", "--log-level", &log_level, "--data-dir"])
             .arg(&data_dir)
-            .args(flags.iter().copied());
-        let process = program.clone().args(["--listen", "127.0.0.1:0"]).start(&scope)?;
+            .args(flags);
+        let listen = listen.unwrap_or_else(|| "127.0.0.1:0".to_owned());
+        let process = program.clone().args(["--listen", &listen]).start(&scope)?;
         let mut server = Self {
             scope,
             program,
             process,
+            data_dir,
             url: String::new(),
             admin_url: String::new(),
             ca_pem: String::new(),
             http: reqwest::Client::new(),
             admin: None,
         };
-        server.wait_ready().await?;
+        server.wait_ready(0).await?;
         Ok(server)
     }
 
@@ -100,7 +141,7 @@ impl Server {
     /// Where its data is.
     #[must_use]
     pub fn data_dir(&self) -> PathBuf {
-        self.scope.directory().join("data")
+        self.data_dir.clone()
     }
 
     /// Where files of this server's tests may go.
@@ -135,8 +176,9 @@ impl Server {
     /// As [`Server::start`].
     pub async fn start_again(&mut self) -> anyhow::Result<()> {
         let listen = self.url.trim_start_matches("https://").to_owned();
+        let logged = self.process.log().len();
         self.process = self.program.clone().args(["--listen", &listen]).start(&self.scope)?;
-        self.wait_ready().await
+        self.wait_ready(logged).await
     }
 
     /// Signs somebody in.
@@ -298,7 +340,24 @@ impl Server {
         Ok(file)
     }
 
-    async fn post(&self, path: &str, user: Option<&User>, body: &Value) -> anyhow::Result<reqwest::Response> {
+    /// A merge patch as the administrator; answers with what the server made of the object.
+    ///
+    /// # Errors
+    /// With the server's answer when it refuses.
+    pub async fn patch(&self, path: &str, patch: &Value) -> anyhow::Result<Value> {
+        let request = self.http.patch(format!("{}{path}", self.url)).bearer_auth(&self.admin().token);
+        let request = request.header("content-type", "application/merge-patch+json").body(patch.to_string());
+        let answer = request.send().await?;
+        let (status, text) = (answer.status(), answer.text().await?);
+        ensure!(status == 200, "{path} refused with {status}: {text}");
+        Ok(serde_json::from_str(&text)?)
+    }
+
+    /// A POST as somebody, or as nobody.
+    ///
+    /// # Errors
+    /// When there is no HTTP answer.
+    pub async fn post(&self, path: &str, user: Option<&User>, body: &Value) -> anyhow::Result<reqwest::Response> {
         let mut request = self.http.post(format!("{}{path}", self.url)).json(body);
         if let Some(user) = user {
             request = request.bearer_auth(&user.token);
@@ -306,13 +365,14 @@ impl Server {
         Ok(request.send().await?)
     }
 
-    /// Reads from the log where it listens, then asks until it is ready.
-    async fn wait_ready(&mut self) -> anyhow::Result<()> {
+    /// Reads from the log behind `logged` where it listens, then asks until it is ready.
+    async fn wait_ready(&mut self, logged: usize) -> anyhow::Result<()> {
         let log = self.process.log_path().to_owned();
         let (url, admin) = self
             .process
             .wait_until("the server to listen", READY, async || {
-                let log = std::fs::read_to_string(&log)?;
+                let log = std::fs::read(&log)?;
+                let log = String::from_utf8_lossy(log.get(logged..).unwrap_or_default());
                 let line = log.lines().rfind(|line| line.contains("cattle-server serves")).context("not yet")?;
                 Ok((field(line, "url=")?, field(line, "admin=")?))
             })
@@ -326,15 +386,15 @@ impl Server {
                 Ok(())
             })
             .await?;
-        self.ca_pem = ca_of(&self.data_dir(), &self.url).await?;
-        let root = reqwest::Certificate::from_pem(self.ca_pem.as_bytes())?;
+        self.ca_pem = ca_of(&self.url).await?;
+        let root = reqwest::Certificate::from_pem(self.ca_pem.as_bytes()).context("the server's CA")?;
         self.http = reqwest::Client::builder().tls_certs_only([root]).timeout(Duration::from_secs(60)).build()?;
         Ok(())
     }
 }
 
 /// The first contact: the certificate is not known yet, and nothing secret is sent.
-async fn ca_of(_data_dir: &Path, url: &str) -> anyhow::Result<String> {
+async fn ca_of(url: &str) -> anyhow::Result<String> {
     let client = reqwest::Client::builder().tls_danger_accept_invalid_certs(true).build()?;
     let setting: Value = client.get(format!("{url}/v3/settings/cacerts")).send().await?.json().await?;
     setting["value"].as_str().map(str::to_owned).context("no cacerts")
