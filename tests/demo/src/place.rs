@@ -80,15 +80,18 @@ impl Place {
         self.directory.join("cattle.yaml")
     }
 
-    /// A `cattle` command.
+    /// A `cattle` command. It speaks to the demo's server, whatever the user's own environment names.
     pub(crate) fn cattle(&self, arguments: &[&str]) -> Client {
         let config = self.client_config();
-        Client::new(self.bin().join("cattle"), &self.kubeconfig()).args(["--config".into(), config]).args(arguments)
+        let client = Client::new(self.bin().join("cattle"), &self.kubeconfig()).direct();
+        client.args(["--config".into(), config]).args(["--server", CLUSTER]).args(arguments)
     }
 
-    /// kubectl with a kubeconfig.
+    /// kubectl with a kubeconfig. One of ours leads to this machine; a user's may need the user's proxy.
     pub(crate) fn kubectl(&self, kubeconfig: &Path, arguments: &[&str]) -> Client {
-        Client::new(self.bin().join("kubectl"), kubeconfig).args(arguments)
+        let client = Client::new(self.bin().join("kubectl"), kubeconfig);
+        let client = if kubeconfig.starts_with(&self.directory) { client.direct() } else { client };
+        client.args(arguments)
     }
 
     /// Somebody's own cluster is registered: stopping deletes the registration first.

@@ -36,8 +36,8 @@ pub(crate) const HYPERKUBE_PROGRAMS: [&str; 12] = [
     "pause",
 ];
 
-/// A directory with Kubernetes' programs: those of [`HYPERKUBE_PROGRAMS`], `coredns`, `helm`, `crane`, `kubectl-1.20`
-/// and `busybox`.
+/// A directory with programs: all of Kubernetes and etcd by their usual names, `agnhost`, `pause`, `coredns`, `helm`,
+/// `crane`, `kubectl-1.20` and `busybox`.
 #[derive(Clone, Debug)]
 pub struct Assets {
     directory: PathBuf,

@@ -154,7 +154,7 @@ impl ControlPlane {
 
     /// kubectl as administrator.
     pub fn kubectl<A: Into<std::ffi::OsString>>(&self, arguments: impl IntoIterator<Item = A>) -> Client {
-        Client::new(self.assets.program("kubectl"), &self.kubeconfig()).args(arguments)
+        Client::new(self.assets.program("kubectl"), &self.kubeconfig()).direct().args(arguments)
     }
 
     /// A kubeconfig for this user, in this group, by client certificate.

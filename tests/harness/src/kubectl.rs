@@ -49,6 +49,12 @@ impl Client {
         .env("HOME", kubeconfig.parent().unwrap_or_else(|| Path::new("/")))
     }
 
+    /// Reaches everything directly: what it speaks to is on this machine, where no proxy of the user's gets.
+    #[must_use]
+    pub fn direct(self) -> Self {
+        self.env("NO_PROXY", "*").env("no_proxy", "*")
+    }
+
     /// Adds arguments.
     #[must_use]
     pub fn args<A: Into<OsString>>(mut self, arguments: impl IntoIterator<Item = A>) -> Self {

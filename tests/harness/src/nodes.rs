@@ -132,7 +132,7 @@ impl Nodes {
 
     /// kubectl as administrator.
     pub fn kubectl<A: Into<OsString>>(&self, arguments: impl IntoIterator<Item = A>) -> Client {
-        Client::new(self.assets.program("kubectl"), &self.kubeconfig()).args(arguments)
+        Client::new(self.assets.program("kubectl"), &self.kubeconfig()).direct().args(arguments)
     }
 
     /// All nodes; the first has the control plane.
