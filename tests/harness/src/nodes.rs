@@ -185,7 +185,7 @@ impl Nodes {
         &self.scope
     }
 
-    /// Waits until every node with power is `Ready` and the deployments of kube-system are available.
+    /// Waits until every node is `Ready` and the deployments of kube-system are available.
     ///
     /// # Errors
     /// At the deadline: with what is not ready.
