@@ -177,7 +177,7 @@ impl Worker {
         let settled = match impersonation::decide(desired.as_ref(), &impersonation::observed_in(&tools.mirror, user)) {
             Next::Done(token) if tools.listed && self.desk.believes(user, token.as_deref()) => Ok(Settled::Done(token)),
             Next::Done(_) | Next::Do(_) | Next::Wait(_) | Next::Conflict(_) => {
-                tools.downstream.settle(user, desired.as_ref(), || self.desk.writing(user)).await
+                self.settle(tools, user, desired.as_ref()).await
             }
         };
         match (settled, identity) {
@@ -198,6 +198,26 @@ impl Worker {
                 self.desk.failed(user, why(&error), matches!(error, ReconcileError::Conflict(_)));
                 Outcome::Failed
             }
+        }
+    }
+
+    /// Looks live, and replaces a token that is in place but refused.
+    async fn settle(
+        &self,
+        tools: &Tools,
+        user: &str,
+        desired: Option<&Impersonator>,
+    ) -> Result<Settled, ReconcileError> {
+        let writing = || self.desk.writing(user);
+        let settled = tools.downstream.settle(user, desired, writing).await?;
+        match &settled {
+            Settled::Done(Some(token)) if self.desk.replaces(user, token) => {
+                tracing::info!(user, "the API server refuses the impersonator's token; another one is made");
+                writing();
+                tools.downstream.discard(user, token).await?;
+                tools.downstream.settle(user, desired, writing).await
+            }
+            Settled::Done(_) | Settled::Waiting(_) => Ok(settled),
         }
     }
 

@@ -9,7 +9,7 @@ use hyper::ext::on_informational;
 use hyper::upgrade::Upgraded;
 use tokio::time::{Instant, sleep, sleep_until};
 
-use crate::directory::{Diagnosis, ImpersonatorError};
+use crate::directory::{Diagnosis, ImpersonatorError, Refused};
 use crate::error::ProxyError;
 use crate::grace::{self, Verdict};
 use crate::request_body::ClientBody;
@@ -58,17 +58,18 @@ impl<'a> Attempts<'a> {
             let verdict = grace::judge(&mut response, self.request.user.name()).await;
             match verdict {
                 Verdict::Users(read) => return Ok(Answered::Ordinary(response, read)),
-                Verdict::MayNotImpersonate | Verdict::UnknownToken => self.wait_for_rights(response).await?,
+                Verdict::MayNotImpersonate => self.wait_for_rights(response, Refused::Right).await?,
+                Verdict::UnknownToken => self.wait_for_rights(response, Refused::Token).await?,
             }
         }
     }
 
     /// The impersonator itself was refused. Pauses if the request may be repeated.
-    async fn wait_for_rights(&mut self, refused: Response<UpstreamBody>) -> Result<(), ProxyError> {
-        drop(refused);
+    async fn wait_for_rights(&mut self, answer: Response<UpstreamBody>, refused: Refused) -> Result<(), ProxyError> {
+        drop(answer);
         let (cluster, user) = (&self.request.cluster, &self.request.user);
         if self.diagnosis.is_none() && !self.proxy.impersonators.recently_written(cluster, user) {
-            self.diagnosis = Some(self.proxy.impersonators.diagnose(cluster, user).await);
+            self.diagnosis = Some(self.proxy.impersonators.diagnose(cluster, user, refused).await);
         }
         let recent = self.proxy.impersonators.recently_written(cluster, user);
         let worth = recent || self.diagnosis == Some(Diagnosis::Rewritten);

@@ -82,7 +82,17 @@ pub trait Impersonators: Send + Sync + 'static {
     fn recently_written(&self, cluster: &ClusterId, user: &UserInfo) -> bool;
 
     /// Called when the API server refused the impersonator itself. Looks at the objects and writes again what is missing.
-    fn diagnose<'a>(&'a self, cluster: &'a ClusterId, user: &'a UserInfo) -> BoxFuture<'a, Diagnosis>;
+    fn diagnose<'a>(&'a self, cluster: &'a ClusterId, user: &'a UserInfo, refused: Refused)
+    -> BoxFuture<'a, Diagnosis>;
+}
+
+/// What the API server refused of an impersonator.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refused {
+    /// Its token: the Secret was removed by hand, or the key that signed it is gone.
+    Token,
+    /// Its right to impersonate.
+    Right,
 }
 
 /// What [`Impersonators::diagnose`] found.

@@ -73,7 +73,7 @@ mod upstreams;
 
 pub use body::{ProxyBody, ProxyBodyError};
 pub use directory::{
-    ApiServer, ClusterDialer, ClusterDirectory, Diagnosis, DialError, ImpersonatorError, Impersonators, Io,
+    ApiServer, ClusterDialer, ClusterDirectory, Diagnosis, DialError, ImpersonatorError, Impersonators, Io, Refused,
 };
 pub use limits::Limits;
 pub use metrics::Metrics;

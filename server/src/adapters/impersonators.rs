@@ -4,7 +4,7 @@ use cattle_api::Secret;
 use cattle_auth::UserInfo;
 use cattle_controllers::{ImpersonationError, Impersonators};
 use cattle_proto::id::ClusterId;
-use cattle_proxy::{Diagnosis, DialError, ImpersonatorError};
+use cattle_proxy::{Diagnosis, DialError, ImpersonatorError, Refused};
 use futures_util::future::BoxFuture;
 
 /// Tokens from the controllers.
@@ -32,10 +32,18 @@ impl cattle_proxy::Impersonators for ControllersImpersonators {
         self.0.recently_written(cluster, user.name())
     }
 
-    fn diagnose<'a>(&'a self, cluster: &'a ClusterId, user: &'a UserInfo) -> BoxFuture<'a, Diagnosis> {
+    fn diagnose<'a>(
+        &'a self,
+        cluster: &'a ClusterId,
+        user: &'a UserInfo,
+        refused: Refused,
+    ) -> BoxFuture<'a, Diagnosis> {
         Box::pin(async move {
             // What the API server has refused is not believed again before somebody has looked.
-            self.0.distrust(cluster, user.name());
+            match refused {
+                Refused::Token => self.0.token_refused(cluster, user.name()),
+                Refused::Right => self.0.distrust(cluster, user.name()),
+            }
             match self.0.token(cluster, user).await {
                 Ok(_) if self.0.recently_written(cluster, user.name()) => Diagnosis::Rewritten,
                 Ok(_) => Diagnosis::Intact,

@@ -23,6 +23,9 @@ pub const WAIT: Duration = Duration::from_secs(10);
 /// API servers answer from RBAC caches that lag behind a write by up to so long.
 pub const CACHE_LAG: Duration = Duration::from_secs(10);
 
+/// A user's token that the API server refuses is replaced at most so often: it may refuse the next one as well.
+const REPLACE_AGAIN: Duration = Duration::from_secs(60);
+
 /// A user's way into a cluster.
 #[derive(Clone)]
 pub struct Granted {
@@ -74,8 +77,16 @@ impl Impersonators {
         written.is_some_and(|at| at.elapsed() < CACHE_LAG)
     }
 
-    /// To be called when the cluster's API server answers 401 to a token of ours: it was revoked by hand, and the watch that
-    /// would tell is behind. The next [`token`](Self::token) reads live.
+    /// To be called when the cluster's API server answers 401 to a token of ours. Either its Secret was removed by hand and
+    /// the watch that would tell is behind, or the key that signed it is gone and the Secret has to be made anew.
+    pub fn token_refused(&self, cluster: &ClusterId, user: &str) {
+        if let Some(desk) = self.desk(cluster) {
+            desk.token_refused(user);
+        }
+    }
+
+    /// To be called when the cluster's API server refuses an impersonator: something was changed by hand, and the watch
+    /// that would tell is behind. The next [`token`](Self::token) reads live.
     pub fn distrust(&self, cluster: &ClusterId, user: &str) {
         if let Some(desk) = self.desk(cluster) {
             desk.distrust(user);
@@ -104,6 +115,9 @@ pub(crate) struct Desk {
 struct Person {
     wanted: Option<Identity>,
     distrusted: bool,
+    /// The token that the API server refused last.
+    refused: Option<Secret>,
+    replaced: Option<Instant>,
     written: Option<Instant>,
     turns: u64,
     state: watch::Sender<State>,
@@ -111,7 +125,15 @@ struct Person {
 
 impl Default for Person {
     fn default() -> Self {
-        Self { wanted: None, distrusted: false, written: None, turns: 0, state: watch::Sender::new(State::Missing) }
+        Self {
+            wanted: None,
+            distrusted: false,
+            refused: None,
+            replaced: None,
+            written: None,
+            turns: 0,
+            state: watch::Sender::new(State::Missing),
+        }
     }
 }
 
@@ -158,6 +180,32 @@ impl Desk {
             (State::Ready(..) | State::Missing | State::Failed { .. }, _) => true,
         };
         known && !person.distrusted
+    }
+
+    /// Whether this token is to be replaced although its Secret is as it should be. Says so once, then not for a while.
+    ///
+    /// A token that was written a moment ago may be one that this API server does not know yet.
+    pub(crate) fn replaces(&self, user: &str, token: &[u8]) -> bool {
+        let mut people = self.people.lock();
+        let Some(person) = people.get_mut(user) else { return false };
+        let refused = person.refused.as_ref().is_some_and(|refused| refused.expose() == token);
+        let settled = person.written.is_none_or(|at| at.elapsed() >= CACHE_LAG);
+        let due = person.replaced.is_none_or(|at| at.elapsed() >= REPLACE_AGAIN);
+        if refused && settled && due {
+            (person.replaced, person.refused) = (Some(Instant::now()), None);
+        }
+        refused && settled && due
+    }
+
+    fn token_refused(&self, user: &str) {
+        if let Some(person) = self.people.lock().get_mut(user) {
+            let given_out = match &*person.state.borrow() {
+                State::Ready(_, token) => Some(token.clone()),
+                State::Missing | State::Failed { .. } => None,
+            };
+            person.refused = given_out.or(person.refused.take());
+        }
+        self.distrust(user);
     }
 
     fn distrust(&self, user: &str) {
@@ -338,6 +386,29 @@ mod tests {
         let (granted, ()) = tokio::join!(impersonators.token(&cluster, &user), worker);
         assert_eq!(granted.unwrap_or_else(|error| panic!("{error}")).token.expose(), b"new");
         assert!(desk.believes("u-alice", Some(b"new")));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_token_that_stays_refused_is_replaced_and_not_at_every_request() {
+        let (impersonators, desk, _queue) = open();
+        let (cluster, user) = (cluster(), UserInfo::for_test("u-alice", "alice"));
+        let ready = |text: &str| desk.ready(Identity::of(&user).unwrap(), secret(text));
+        ready("old");
+        assert!(!desk.replaces("u-alice", b"old"), "nobody refused it");
+        impersonators.distrust(&cluster, "u-alice");
+        assert!(!desk.replaces("u-alice", b"old"), "the right was refused, not the token");
+        ready("old");
+        desk.writing("u-alice");
+        impersonators.token_refused(&cluster, "u-alice");
+        assert!(!desk.replaces("u-alice", b"old"), "it was written a moment ago");
+        tokio::time::advance(CACHE_LAG).await;
+        assert!(!desk.replaces("u-alice", b"new"), "another one was refused");
+        assert!(desk.replaces("u-alice", b"old"));
+        ready("new");
+        impersonators.token_refused(&cluster, "u-alice");
+        assert!(!desk.replaces("u-alice", b"new"), "the API server refuses whatever it gets");
+        tokio::time::advance(REPLACE_AGAIN).await;
+        assert!(desk.replaces("u-alice", b"new"));
     }
 
     #[tokio::test(start_paused = true)]

@@ -82,6 +82,17 @@ impl Downstream {
         Err(ReconcileError::Fight)
     }
 
+    /// Removes the Secret with this token, so that the next [`settle`](Self::settle) makes another one.
+    pub(crate) async fn discard(&self, user: &str, token: &[u8]) -> Result<(), ReconcileError> {
+        for secret in self.observe(user).await?.secrets {
+            let holds = secret.data.as_ref().and_then(|data| data.get("token")).is_some_and(|held| held.0 == token);
+            if holds && ownership::is_ours(&secret.metadata) {
+                apply::delete(&self.secrets, &secret.metadata).await?;
+            }
+        }
+        Ok(())
+    }
+
     async fn observe(&self, user: &str) -> Result<Observed, ApplyError> {
         let name = object_name(user);
         let (namespace, own_rights, role, binding) = futures_util::try_join!(

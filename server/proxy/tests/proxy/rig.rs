@@ -13,7 +13,7 @@ use cattle_auth::UserInfo;
 use cattle_proto::id::ClusterId;
 use cattle_proxy::{
     ApiServer, ClientAddress, ClusterDialer, ClusterDirectory, Dependencies, Diagnosis, DialError, ImpersonatorError,
-    Impersonators, Io, Limits, Metrics, Proxy, Selector,
+    Impersonators, Io, Limits, Metrics, Proxy, Refused, Selector,
 };
 use futures_util::future::BoxFuture;
 use http::{Request, Response, StatusCode};
@@ -87,7 +87,7 @@ impl Impersonators for World {
         self.recently_written.load(Ordering::SeqCst)
     }
 
-    fn diagnose<'a>(&'a self, _: &'a ClusterId, _: &'a UserInfo) -> BoxFuture<'a, Diagnosis> {
+    fn diagnose<'a>(&'a self, _: &'a ClusterId, _: &'a UserInfo, _: Refused) -> BoxFuture<'a, Diagnosis> {
         self.diagnosed.fetch_add(1, Ordering::SeqCst);
         let diagnosis = self.diagnosis.lock().clone().unwrap_or(Diagnosis::Intact);
         Box::pin(async move { diagnosis })
