@@ -8,6 +8,7 @@
 //! | [`downstream`] | the controllers: clients and probes | the proxy's connections |
 //! | [`directory`] | the proxy: which clusters exist, who may enter | the store, [`cattle_auth::Access`] |
 //! | [`impersonators`] | the proxy: tokens to act with | the controllers |
+//! | [`rebinding`] | (of the first and the fourth) | the store: which clusters have to register again |
 //! | [`audit`] | the server's API: the record before a change | the audit log |
 //! | [`computed`] | the server's API: fields computed on read | the controllers |
 
@@ -19,3 +20,4 @@ pub mod dialer;
 pub mod directory;
 pub mod downstream;
 pub mod impersonators;
+pub mod rebinding;

@@ -28,6 +28,7 @@ use crate::{
         directory::Directory,
         downstream::Downstream,
         impersonators::ControllersImpersonators,
+        rebinding::Rebinding,
     },
     config::Config,
     import::Import,
@@ -152,6 +153,7 @@ impl App {
         });
         let streams = proxy.streams().clone();
         tasks.last("revocations", never(crate::revocation::close_streams(revocations, streams)));
+        tasks.last("reroute", never(crate::reroute::renew_connections(gateway.clone(), Arc::clone(&proxy))));
         tasks.last("certificate", never(self.renewal.run()));
         let watched = Arc::clone(&store);
         let bootstrap = self.bootstrap_password;
@@ -209,14 +211,15 @@ impl Parts {
         let trust = Arc::new(AgentTrust { server_id: server_id.clone() });
         let registrations =
             Arc::new(Registrations::new(Arc::clone(store), trust, cattle_apiserver::registration_token_matches));
-        let agents = Agents::new(Arc::clone(store), Arc::clone(&registrations), server_id);
+        let rebinding = Rebinding::new(Arc::clone(store));
+        let agents = Agents::new(Arc::clone(store), Arc::clone(&registrations), Arc::clone(&rebinding), server_id);
         let credentials = Credentials::new();
         let config = GatewayConfig::default();
         config.metrics.register(registry);
         let gateway = Gateway::new(config, Arc::new(agents), Arc::clone(&credentials) as _);
         let access = Access::new();
         let directory = Directory::new(access.clone());
-        let late = Downstream::late(gateway.clone(), credentials);
+        let late = Downstream::late(gateway.clone(), credentials, rebinding);
         let context = Context { store: Arc::clone(store), clusters: Arc::clone(&late) as _ };
         let controllers = Arc::new(ClusterControllers::new(context, Vec::new()));
         let metrics = Metrics::default();

@@ -247,7 +247,8 @@ impl Registry {
         let mut clusters = self.clusters.lock();
         // A code about the cluster's absence says that there is no record to show it on.
         let known = clusters.contains_key(cluster);
-        if !known && (code == RejectCode::ClusterUnknown || clusters.len() >= REMEMBERED) {
+        let absent = matches!(code, RejectCode::ClusterUnknown | RejectCode::ClusterDeleted);
+        if !known && (absent || clusters.len() >= REMEMBERED) {
             return;
         }
         clusters.entry(cluster.clone()).or_default().last_reject = Some(LastReject { code, at: unix_now() });

@@ -26,20 +26,27 @@ use jiff::Timestamp;
 use super::{
     dialer::{RegistrationDialer, time},
     downstream::client,
+    rebinding::Rebinding,
 };
 
 /// Agents are believed for what their cluster's keys say.
 pub struct Agents {
     clusters: Typed<Cluster>,
     registrations: Arc<Registrations>,
+    rebinding: Arc<Rebinding>,
     server_id: String,
 }
 
 impl Agents {
     /// Agents of this server's clusters.
     #[must_use]
-    pub fn new(store: Arc<dyn Store>, registrations: Arc<Registrations>, server_id: String) -> Self {
-        Self { clusters: Typed::new(store), registrations, server_id }
+    pub fn new(
+        store: Arc<dyn Store>,
+        registrations: Arc<Registrations>,
+        rebinding: Arc<Rebinding>,
+        server_id: String,
+    ) -> Self {
+        Self { clusters: Typed::new(store), registrations, rebinding, server_id }
     }
 
     async fn verify(
@@ -51,7 +58,11 @@ impl Agents {
             tracing::warn!(%cluster, error = &error as &dyn std::error::Error, "the cluster's record cannot be read");
             RejectCode::Internal
         })?;
-        let record = record.ok_or(RejectCode::ClusterUnknown)?;
+        // Ids are random and were given out by this server: one that is not there any more was deleted.
+        let record = record.ok_or(RejectCode::ClusterDeleted)?;
+        if self.rebinding.is_due(cluster, &record) {
+            return Err(RejectCode::NotRegistered);
+        }
         let deleting = record.metadata.deletion_timestamp.is_some();
         let identity = record.status.and_then(|status| status.identity).ok_or(if deleting {
             RejectCode::ClusterDeleted

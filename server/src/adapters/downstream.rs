@@ -16,7 +16,7 @@ use http::{Request, Response, StatusCode, header::AUTHORIZATION};
 use tokio::sync::watch;
 use tower::{Service, ServiceExt};
 
-use super::{credentials::Credentials, dialer::time};
+use super::{credentials::Credentials, dialer::time, rebinding::Rebinding};
 
 /// The way into the clusters. The proxy needs the controllers' impersonators, so it is made after them and
 /// [meets](Self::meet) this one last.
@@ -24,13 +24,14 @@ pub struct Downstream {
     gateway: Gateway,
     proxy: OnceLock<Weak<Proxy>>,
     credentials: Arc<Credentials>,
+    rebinding: Arc<Rebinding>,
 }
 
 impl Downstream {
     /// Over this gateway; no cluster is reached before the proxy is there.
     #[must_use]
-    pub fn late(gateway: Gateway, credentials: Arc<Credentials>) -> Arc<Self> {
-        Arc::new(Self { gateway, proxy: OnceLock::new(), credentials })
+    pub fn late(gateway: Gateway, credentials: Arc<Credentials>, rebinding: Arc<Rebinding>) -> Arc<Self> {
+        Arc::new(Self { gateway, proxy: OnceLock::new(), credentials, rebinding })
     }
 
     /// The proxy whose connections are used from now on. Only the first one counts.
@@ -62,7 +63,14 @@ impl Clusters for Downstream {
             let request = request.map_err(|error| ProbeError::Unreachable(error.to_string()))?;
             match tokio::time::timeout(PROBE_TIMEOUT, service.oneshot(request)).await {
                 Err(_) => Err(ProbeError::Unreachable("no answer in time".to_owned())),
-                Ok(Err(error)) => Err(probe_error(&error)),
+                Ok(Err(error)) => {
+                    let error = probe_error(&error);
+                    if matches!(error, ProbeError::Certificate(_)) && self.rebinding.mismatched(cluster).await {
+                        tracing::info!(%cluster, "the CA changed with consent: the agents have to register again");
+                        self.gateway.registry().forget(cluster);
+                    }
+                    Err(error)
+                }
                 Ok(Ok(response)) => judge(response.status()),
             }
         })
