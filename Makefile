@@ -3,6 +3,7 @@
 #   make demo        a real two-node Kubernetes and the server on this machine, registered and usable
 #   make demo-stop   removes all of it but installed packages
 #   make test        checks, then every kind of test on a real Kubernetes (what continuous integration runs)
+#   make bench       what the way through the server costs; writes docs/performance.md
 #   make check       format, lints, documentation, licences and bans
 #   make env         what to set for plain cargo commands: eval "$(make env)"
 #   make images      container images of a release, for the architectures whose binaries can be built here
@@ -31,7 +32,7 @@ PROGRAMS = $(CARGO_TARGET_DIR)/$(TRIPLE)/debug
 TOOLS := $(CATTLE_CACHE)/tools
 CARGO_DENY := 0.20.2
 
-.PHONY: help env packages assets build check format clippy documentation deny test demo demo-stop images check-images
+.PHONY: help env packages assets build check format clippy documentation deny test bench demo demo-stop images check-images
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -73,6 +74,10 @@ $(TOOLS)/bin/cargo-deny:
 
 test: check assets
 	cargo test --workspace --locked
+
+bench: assets
+	cargo build --release -p cattle-server -p cattle-cluster-agent -p cattle-bench
+	$(CARGO_TARGET_DIR)/$(TRIPLE)/release/cattle-bench --output docs/performance.md
 
 # KUBECONFIG=FILE make demo uses that cluster; it then needs CATTLE_IMAGE_PREFIX and CATTLE_URL.
 demo: assets

@@ -90,7 +90,7 @@ trusted for this server. There is no way to skip the check.
 When the server demands another password (always at the first sign-in), it is asked
 for on a terminal; with --password-stdin it is the second line.")]
 pub struct LoginArgs {
-    /// The server's URL, https://HOST[:PORT]
+    /// The server's URL: https://HOST or https://HOST:PORT
     pub url: String,
     /// Who you are; asked for when missing
     #[arg(long, short)]
@@ -104,7 +104,7 @@ pub struct LoginArgs {
     /// SHA-256 of the server's CA certificates, 64 hex digits
     #[arg(long, value_name = "SHA256")]
     pub ca_checksum: Option<CaChecksum>,
-    /// What to call the server here; HOST[:PORT] when missing
+    /// What to call the server here; host and port of the URL when missing
     #[arg(long)]
     pub name: Option<String>,
 }

@@ -57,7 +57,7 @@ pub struct ServeArgs {
     /// Where everything that must survive is kept; made with mode 0700.
     #[arg(long, env = "CATTLE_DATA_DIR", value_name = "DIR")]
     pub data_dir: Option<PathBuf>,
-    /// What users and agents reach: https://NAME[:PORT]. Needed for anything but loopback; may change later.
+    /// What users and agents reach: https://NAME or https://NAME:PORT. Needed for anything but loopback; may change later.
     #[arg(long, env = "CATTLE_URL", value_name = "URL")]
     pub url: Option<String>,
     /// Where to listen for users and agents. Default: the port of --url on every address, else 127.0.0.1:8443.

@@ -1,7 +1,7 @@
 //! The server's one public listener: TCP, TLS, HTTP/1.1 and HTTP/2.
 //!
 //! The accept loop does nothing but accept: every connection is a task of its own (owned by the loop's [`JoinSet`]),
-//! so a peer that never finishes its TLS handshake costs one permit for [`HANDSHAKE_DEADLINE`] and nobody waits for
+//! so a peer that never finishes its TLS handshake costs one permit for ten seconds and nobody waits for
 //! it.
 
 use std::{convert::Infallible, io, net::SocketAddr, sync::Arc, time::Duration};

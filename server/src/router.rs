@@ -1,4 +1,4 @@
-//! Which part answers which path. Everything behind [`Router::authenticated`] has a [`UserInfo`]; there is no other way in.
+//! Which part answers which path. Downstream APIs and the server's own get a [`UserInfo`]; there is no other way in.
 //!
 //! | path | answers | needs |
 //! |---|---|---|

@@ -1,4 +1,5 @@
 //! What is written is read back: by our own reader, and in the places where container runtimes look.
+#![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

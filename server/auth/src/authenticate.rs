@@ -52,7 +52,7 @@ impl AuthenticateError {
 
 /// Checks credentials against the store.
 ///
-/// What was checked is believed for at most [`MAX_AGE`] and only as long as the store has not changed at all, so that a
+/// What was checked is believed for at most `MAX_AGE` and only as long as the store has not changed at all, so that a
 /// deleted token, a disabled user or a password that must be changed count with the next request.
 pub struct Authenticator {
     store: Arc<dyn Store>,

@@ -1,6 +1,6 @@
 //! The controllers of downstream clusters.
 //!
-//! [`ClusterControllers`] runs one unit per connected cluster ([`unit`]); a cluster that is away costs nothing. Everything is
+//! [`ClusterControllers`] runs one unit per connected cluster ([`mod@unit`]); a cluster that is away costs nothing. Everything is
 //! level-triggered: a reconcile takes no input but the world, so a restart, a lost link and the ordinary day are one path.
 //! Decisions are pure functions (`decide(desired, observed)`), tested without a cluster; what they decide is done by small
 //! verbs that name the object when they fail.

@@ -19,7 +19,7 @@ const MAX_CLOSURE: usize = 500;
 
 /// The templates that `start` includes, itself among them; those that do not exist are left out.
 ///
-/// Empty when the closure has more than [`MAX_CLOSURE`] templates. A circle is not an error: it adds nothing.
+/// Empty when the closure has more than `MAX_CLOSURE` templates. A circle is not an error: it adds nothing.
 #[must_use]
 pub fn closure<'a>(templates: &'a BTreeMap<String, RoleTemplate>, start: &str) -> BTreeMap<&'a str, &'a RoleTemplate> {
     let mut found = BTreeMap::new();
