@@ -189,7 +189,7 @@ impl Supervisor {
                 Some(event) = said.recv() => match event {
                     ControlEvent::Registered => tracing::info!("the cluster is registered"),
                     ControlEvent::RegistrationFailed(code) => {
-                        tracing::warn!(%code, "the server could not register the cluster");
+                        tracing::warn!(code = code.name(), error = %code, "the server could not register the cluster");
                         return Held::Failed(code);
                     }
                     ControlEvent::GoAway(go_away) => {
