@@ -203,7 +203,7 @@ impl Desk {
                 State::Ready(_, token) => Some(token.clone()),
                 State::Missing | State::Failed { .. } => None,
             };
-            person.refused = given_out.or(person.refused.take());
+            person.refused = given_out.or_else(|| person.refused.take());
         }
         self.distrust(user);
     }
