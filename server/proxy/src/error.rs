@@ -7,6 +7,7 @@ use cattle_audit::AuditError;
 use cattle_proto::id::ClusterId;
 use http::header::{self, HeaderValue};
 use http::{Response, StatusCode};
+use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
 
 use crate::body::ProxyBody;
@@ -21,6 +22,9 @@ use crate::upstream::{ApiServerError, Hop, UpstreamError};
 const RETRY_SOON: u32 = 1;
 /// Seconds after which a cluster that is away may be back: an agent's first attempts come within this time.
 const RETRY_CLUSTER: u32 = 5;
+/// A cluster that is away for longer does not come back while somebody waits. kubectl obeys ten times before it shows the
+/// sentence, so advice to try again costs a person almost a minute.
+const RECONNECTING: SignedDuration = SignedDuration::from_secs(60);
 
 /// Why a request was not answered by the cluster's API server.
 #[derive(Debug, thiserror::Error)]
@@ -214,8 +218,11 @@ fn path_answer(error: PathError) -> Answer {
 fn dial_answer(cluster: &ClusterId, error: DialError) -> Answer {
     match error {
         DialError::NotConnected { since: Some(since) } => {
-            Answer::unavailable(format!("cluster {cluster} is not connected: no agent of it has been since {since:.0}"))
-                .retry(RETRY_CLUSTER)
+            let answer = Answer::unavailable(format!(
+                "cluster {cluster} is not connected: no agent of it has been since {since:.0}"
+            ));
+            let away = Timestamp::now().duration_since(since);
+            if away < RECONNECTING { answer.retry(RETRY_CLUSTER) } else { answer }
         }
         DialError::NotConnected { since: None } => Answer::unavailable(format!(
             "cluster {cluster} is not connected: no agent of it has connected since the server started"
@@ -241,11 +248,11 @@ fn impersonator_answer(cluster: &ClusterId, error: &ImpersonatorError) -> Answer
     match error {
         ImpersonatorError::Unreachable(error) => dial_answer(cluster, *error),
         ImpersonatorError::Missing(sentence) => {
+            // The request has waited for as long as it is worth: nothing is there a second later that was not now.
             Answer::unavailable(format!("you cannot be impersonated in cluster {cluster}: {sentence}"))
-                .retry(RETRY_SOON)
         }
         ImpersonatorError::TimedOut => {
-            Answer::timeout(format!("your impersonator in cluster {cluster} was not ready in time")).retry(RETRY_SOON)
+            Answer::timeout(format!("your impersonator in cluster {cluster} was not ready in time"))
         }
     }
 }
@@ -288,10 +295,12 @@ mod tests {
 
     #[test]
     fn the_sentence_names_the_hop() {
-        let since = "2026-11-23T01:02:03.456Z".parse().unwrap();
+        let since = "2020-11-23T01:02:03.456Z".parse().unwrap();
         let (code, message, retry) = shown(dial(DialError::NotConnected { since: Some(since) }));
-        assert_eq!((code, retry.as_deref()), (503, Some("5")));
-        assert_eq!(message, "cluster c-abcde is not connected: no agent of it has been since 2026-11-23T01:02:03Z");
+        assert_eq!((code, retry), (503, None));
+        assert_eq!(message, "cluster c-abcde is not connected: no agent of it has been since 2020-11-23T01:02:03Z");
+        let (_, _, retry) = shown(dial(DialError::NotConnected { since: Some(Timestamp::now()) }));
+        assert_eq!(retry.as_deref(), Some("5"));
         assert_eq!(shown(dial(DialError::ApiServerUnreachable)).0, 502);
         assert_eq!(shown(dial(DialError::TimedOut)).0, 504);
         assert_eq!(shown(dial(DialError::Busy)).0, 503);

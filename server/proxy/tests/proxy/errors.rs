@@ -37,9 +37,10 @@ async fn a_token_for_one_cluster_opens_no_other() {
 #[tokio::test]
 async fn each_hop_has_its_sentence() {
     let rig = Rig::start(always(ok("{}"))).await;
-    let since = "2026-11-23T01:02:03Z".parse().unwrap();
+    let (since, now) = ("2020-11-23T01:02:03Z".parse().unwrap(), jiff::Timestamp::now());
     let table = [
-        (DialError::NotConnected { since: Some(since) }, 503, "since 2026-11-23T01:02:03Z", Some("5")),
+        (DialError::NotConnected { since: Some(since) }, 503, "since 2020-11-23T01:02:03Z", None),
+        (DialError::NotConnected { since: Some(now) }, 503, "is not connected", Some("5")),
         (DialError::NotConnected { since: None }, 503, "since the server started", Some("5")),
         (DialError::ApiServerUnreachable, 502, "cannot reach its API server", None),
         (DialError::TimedOut, 504, "in time", None),
