@@ -1,5 +1,7 @@
 //! Much at once, and readers that do not read.
 
+#![expect(clippy::print_stdout, reason = "what was measured is part of a test's output")]
+
 use std::{sync::Arc, time::Duration};
 
 use anyhow::{Context, ensure};
