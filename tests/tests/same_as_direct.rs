@@ -32,7 +32,7 @@ const NAMESPACE: &str = "shop";
 /// Changes of the watched object.
 const EVENTS: usize = 200;
 /// A table has ages, and a description too: between two looks they may tick.
-const LOOKS: usize = 5;
+const LOOKS: usize = 20;
 
 struct Rig {
     server: Server,

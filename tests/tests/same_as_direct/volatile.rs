@@ -40,7 +40,7 @@ fn line_masked(line: &str) -> String {
         }
     }
     let named = GENERATED.iter().fold(line.to_owned(), |line, prefix| names_masked(&line, prefix));
-    times_masked(&named)
+    age_masked(&times_masked(&named))
 }
 
 /// The claims of a token, if the line is one.
@@ -85,6 +85,20 @@ fn times_masked(line: &str) -> String {
     masked
 }
 
+/// An age at the end of a table's row.
+fn age_masked(line: &str) -> String {
+    let is_age = |word: &str| {
+        let number = word.strip_suffix('s');
+        number.is_some_and(|number| {
+            !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit() || byte == b'm')
+        })
+    };
+    match line.rsplit_once("  ") {
+        Some((row, age)) if is_age(age.trim()) => format!("{}  <age>", row.trim_end()),
+        _ => line.to_owned(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::masked;
@@ -101,6 +115,10 @@ mod tests {
             ("using v1 at 2026-11-23T04:05:06Z: .data", "using v1 at <time>: .data\n"),
             ("--- /tmp/LIVE-1/x\t2026", "--- /<file>\n"),
             ("data: uid", "data: uid\n"),
+            ("tiny-first   1      2s", "tiny-first   1  <age>\n"),
+            ("tiny   2m11s", "tiny  <age>\n"),
+            ("waited 2s", "waited 2s\n"),
+            ("pods   items", "pods   items\n"),
         ];
         for (text, expected) in table {
             assert_eq!(masked(text), expected);
