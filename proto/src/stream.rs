@@ -84,7 +84,7 @@ codes! {
         UnknownTarget = 1, "the agent does not know the target";
         /// The target refused the connection.
         ConnectionRefused = 2, "the target refused the connection";
-        /// The dial took longer than it may ([`limits::DIAL_TIME`](crate::limits::DIAL_TIME)).
+        /// The dial took longer than it may ([`DIAL_TIME`](crate::limits::DIAL_TIME)).
         DialTimeout = 3, "the target did not answer in time";
         /// There is no way to the target (network or name).
         Unreachable = 4, "the target cannot be reached";
