@@ -451,15 +451,23 @@ async fn access_ends(cast: &Cast, end: End) -> anyhow::Result<()> {
     cast.wait_role(&user).await?;
     let http = cast.patient()?;
     let watch = async |path: String| -> anyhow::Result<reqwest::Response> {
-        let answer = http.get(format!("{}{path}", cast.server.url())).bearer_auth(&user.token).send().await?;
-        ensure!(answer.status() == 200, "{path}: {}", answer.status());
-        Ok(answer)
+        wait_for("a watch to begin", SOON, async || {
+            let answer = http.get(format!("{}{path}", cast.server.url())).bearer_auth(&user.token).send().await?;
+            ensure!(answer.status() == 200, "{path}: {}", answer.status());
+            Ok(answer)
+        })
+        .await
     };
     let mut watches = vec![watch(cast.member.path("/api/v1/nodes?watch=true&timeoutSeconds=3000")).await?];
     if end != End::MembershipRemoved {
         watches.push(watch("/apis/management.cattle.io/v3/clusters?watch=true&timeoutSeconds=3000".to_owned()).await?);
     }
-    let bystander = cast.downstream("/api/v1/nodes?watch=true&timeoutSeconds=20", &cast.viewer).await?;
+    let bystander = wait_for("somebody else's watch", SOON, async || {
+        let answer = cast.downstream("/api/v1/nodes?watch=true&timeoutSeconds=20", &cast.viewer).await?;
+        ensure!(answer.status() == 200, "{}", answer.text().await?);
+        Ok(answer)
+    })
+    .await?;
 
     let token = user.token.split(':').next().unwrap();
     let line = match end {
@@ -475,13 +483,19 @@ async fn access_ends(cast: &Cast, end: End) -> anyhow::Result<()> {
         tokio::time::timeout(SOON, ended).await.with_context(|| format!("watch {number} runs on"))?;
     }
     let refusal = if end == End::MembershipRemoved { 404 } else { 401 };
-    for path in [cast.member.path("/api/v1/nodes"), cast.member.path("/version")] {
-        let answer = cast.server.get(&path, &user).await?;
-        ensure!(answer.status() == refusal, "{path}: {} {}", answer.status(), answer.text().await?);
-    }
+    let mut paths = vec![cast.member.path("/api/v1/nodes"), cast.member.path("/version")];
     if refusal == 401 {
-        let answer = cast.server.get("/apis/management.cattle.io/v3/clusters", &user).await?;
-        ensure!(answer.status() == 401, "{}", answer.status());
+        paths.push("/apis/management.cattle.io/v3/clusters".to_owned());
+    }
+    for path in paths {
+        // A request that somebody else's end overtakes is to be sent again; none succeeds.
+        let answer = wait_for("the refusal", SOON, async || {
+            let answer = cast.server.get(&path, &user).await?;
+            ensure!(answer.status() != 503, "{}", answer.text().await?);
+            Ok(answer)
+        });
+        let answer = answer.await?;
+        ensure!(answer.status() == refusal, "{path}: {} {}", answer.status(), answer.text().await?);
     }
     // Nobody else's streams end with it: this one ends by itself, in order.
     bystander.bytes().await.context("somebody else's watch broke")?;
