@@ -17,7 +17,7 @@ use cattle_apiserver::ApiServer;
 use cattle_auth::{AuthenticateError, Authenticator, Revocations, Source, UserInfo};
 use cattle_gateway::Gateway;
 use cattle_proto::version::CONNECT_PATH;
-use cattle_proxy::{ClientAddress, Proxy};
+use cattle_proxy::{ClientAddress, Epoch, Proxy};
 use futures_util::StreamExt;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
 use hyper::body::Incoming;
@@ -30,6 +30,9 @@ use crate::{
     sign_in::SignInAudit,
     status,
 };
+
+/// How often a request is authenticated again because rights were revoked in the meantime, anybody's.
+const AUTHENTICATIONS: usize = 10;
 
 /// What the paths lead to.
 pub struct Router {
@@ -76,14 +79,29 @@ impl Answer for Router {
 
 impl Router {
     async fn downstream(&self, mut request: Request<Incoming>, peer: SocketAddr) -> Response<Body> {
-        // Before authentication: what is revoked from here on ends this request, even if it was checked just before.
-        request.extensions_mut().insert(self.proxy.streams().epoch());
-        let user = match self.authenticated(request.headers()).await {
-            Ok(user) => user,
+        let (user, epoch) = match self.authenticated_now(request.headers()).await {
+            Ok(authenticated) => authenticated,
             Err(response) => return response,
         };
+        request.extensions_mut().insert(epoch);
         request.extensions_mut().insert(ClientAddress(peer.ip()));
         Box::pin(self.proxy.serve(request, user)).await.map(Body::new)
+    }
+
+    /// A user, and the moment before this user was authenticated: what is revoked from then on ends the request, even if it was
+    /// checked just before. Somebody's revocation during the check means another look, not a refusal.
+    async fn authenticated_now(&self, headers: &HeaderMap) -> Result<(UserInfo, Epoch), Response<Body>> {
+        let mut epoch = self.proxy.streams().epoch();
+        for _ in 0..AUTHENTICATIONS {
+            let user = self.authenticated(headers).await?;
+            let now = self.proxy.streams().epoch();
+            if now == epoch {
+                return Ok((user, epoch));
+            }
+            epoch = now;
+        }
+        let message = "rights are being changed faster than this request could be checked; try again";
+        Err(status::failure(StatusCode::SERVICE_UNAVAILABLE, "ServiceUnavailable", message))
     }
 
     async fn own_api(&self, request: Request<Incoming>) -> Response<Body> {
