@@ -12,6 +12,7 @@ use cattle_controllers::{
 use cattle_gateway::Gateway;
 use cattle_proto::id::ClusterId;
 use cattle_proxy::{Proxy, Upstream, UpstreamBody, UpstreamError};
+use cattle_runtime::ErrorChain as _;
 use http::{Request, Response, StatusCode, header::AUTHORIZATION};
 use tokio::sync::watch;
 use tower::{Service, ServiceExt};
@@ -134,13 +135,7 @@ fn judge(status: StatusCode) -> Result<(), ProbeError> {
 }
 
 fn probe_error(error: &UpstreamError) -> ProbeError {
-    let mut text = error.to_string();
-    let mut source = std::error::Error::source(error);
-    while let Some(cause) = source {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        source = cause.source();
-    }
+    let text = error.chain().to_string();
     if matches!(error, UpstreamError::Certificate(_)) {
         ProbeError::Certificate(text)
     } else {

@@ -5,6 +5,7 @@ use cattle_auth::UserInfo;
 use cattle_controllers::{ImpersonationError, Impersonators};
 use cattle_proto::id::ClusterId;
 use cattle_proxy::{Diagnosis, DialError, ImpersonatorError, Refused};
+use cattle_runtime::ErrorChain as _;
 use futures_util::future::BoxFuture;
 
 /// Tokens from the controllers.
@@ -23,7 +24,7 @@ impl cattle_proxy::Impersonators for ControllersImpersonators {
                 Err(ImpersonationError::NotConnected) => {
                     Err(ImpersonatorError::Unreachable(DialError::NotConnected { since: None }))
                 }
-                Err(other) => Err(ImpersonatorError::Missing(chain(&other))),
+                Err(other) => Err(ImpersonatorError::Missing(other.chain().to_string())),
             }
         })
     }
@@ -47,19 +48,8 @@ impl cattle_proxy::Impersonators for ControllersImpersonators {
             match self.0.token(cluster, user).await {
                 Ok(_) if self.0.recently_written(cluster, user.name()) => Diagnosis::Rewritten,
                 Ok(_) => Diagnosis::Intact,
-                Err(error) => Diagnosis::Missing(chain(&error)),
+                Err(error) => Diagnosis::Missing(error.chain().to_string()),
             }
         })
     }
-}
-
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        source = cause.source();
-    }
-    text
 }
