@@ -8,7 +8,7 @@ mod roles;
 mod settings;
 mod tls;
 
-use std::{net::SocketAddr, path::Path, sync::Arc};
+use std::{net::SocketAddr, sync::Arc};
 
 use aws_lc_rs::digest::{SHA256, digest};
 use cattle_api::management::setting::known;
@@ -18,7 +18,7 @@ use jiff::Timestamp;
 
 use crate::{
     certificates::{CertificateError, ServingCertificate},
-    config::{Config, TlsSource},
+    config::Config,
     server_url::ServerUrl,
 };
 
@@ -159,15 +159,6 @@ async fn resolve_url(config: &Config, listen: SocketAddr, settings: &Settings) -
     let url: ServerUrl = format!("https://{listen}").parse().map_err(|_| InstallError::StoredUrl)?;
     settings.assign(known::SERVER_URL, &url.to_string()).await?;
     Ok(url)
-}
-
-/// Whether the server presents the user's files, for the task that watches them.
-#[must_use]
-pub fn watches_files(config: &Config) -> Option<&Path> {
-    match &config.tls {
-        TlsSource::OwnAuthority => None,
-        TlsSource::Files { files, .. } => Some(&files.certificate),
-    }
 }
 
 #[cfg(test)]
