@@ -107,7 +107,8 @@ async fn a_sealed_value_that_was_changed_or_moved_is_refused() {
     let tampered = change("UPDATE sealed SET ciphertext = zeroblob(length(ciphertext))").await;
     let swapped = change(
         "UPDATE sealed SET (nonce, ciphertext, key_version) =
-         (SELECT nonce, ciphertext, key_version FROM sealed AS other WHERE other.uid <> sealed.uid)",
+         (SELECT nonce, ciphertext, key_version FROM sealed AS other WHERE other.uid <> sealed.uid)
+         WHERE uid = (SELECT uid FROM obj WHERE name = 'u-aaaaa')",
     )
     .await;
     let other_key = change("UPDATE sealed SET key_version = 2").await;
