@@ -171,14 +171,15 @@ fn identities_in(text: &str) -> Vec<Value> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn no_bytes_make_another_identity_or_another_cluster() -> anyhow::Result<()> {
-    let rig = Rig::start().await?;
+    let mut rig = Rig::start().await?;
     headers(&rig).await.context("headers")?;
     framing(&rig).await.context("framing")?;
     upgrades(&rig).await.context("upgrades")?;
     http2(&rig).await.context("HTTP/2")?;
     paths(&rig).await.context("paths")?;
     interleaved(&rig).await.context("two clusters of the same name")?;
-    audited(&rig).context("the API servers' own records")
+    audited(&rig).context("the API servers' own records")?;
+    unrecorded_sessions(&mut rig).await.context("sessions without a record")
 }
 
 async fn headers(rig: &Rig) -> anyhow::Result<()> {
@@ -719,6 +720,49 @@ async fn interleaved(rig: &Rig) -> anyhow::Result<()> {
     let met: Vec<anyhow::Result<()>> = answers.buffer_unordered(32).collect().await;
     assert_eq!(met.len(), INTERLEAVED);
     met.into_iter().collect()
+}
+
+/// However a session is written, it does not reach an API server while it cannot stand in the audit log.
+async fn unrecorded_sessions(rig: &mut Rig) -> anyhow::Result<()> {
+    let log = rig.server.data_dir().join("audit.log");
+    rig.server.process().stop(SOON).await?;
+    std::fs::remove_file(&log)?;
+    std::os::unix::fs::symlink("/dev/full", &log)?;
+    rig.server.start_again().await?;
+    let which = rig.first.path("/api/v1/namespaces/default/configmaps/which");
+    wait_for("reads without an audit log", SOON, async || {
+        let answer = rig.server.get(&which, &rig.owner).await?;
+        ensure!(answer.status() == 200, "{}", answer.text().await?);
+        Ok(())
+    })
+    .await?;
+    let seen = std::fs::read_to_string(audit_log(rig.logs.path(), "first"))?.len();
+    let websocket = "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
+        Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Protocol: v5.channel.k8s.io\r\n";
+    for (path, headers) in [
+        ("/api/v1/namespaces/default/pods/p/exec?command=sh", websocket),
+        ("/api/v1/namespaces/default/pods/p/%65xec?command=sh", websocket),
+        ("/api/v1/namespaces/default/pods/p%2Fexec?command=sh", websocket),
+        ("/%61pi%2Fv1/namespaces/default/pods/p/portforwar%64", websocket),
+        ("/api/v1/namespaces/default/pods/p%2fattach/", websocket),
+        ("/api/v1/namespaces/default/pods/p/exec?command=sh", ""),
+        ("/api/v1/nodes/n/proxy/exec/default/p/c?command=sh", websocket),
+        ("/api/v1/nodes/n%2Fproxy/exec/default/p/c?command=sh", ""),
+        ("/api/v1/namespaces/default/services/s/proxy/", ""),
+        ("/api/v1/namespaces/default/pods?%77atch=1", websocket),
+    ] {
+        let (target, address, token) = (rig.first.path(path), rig.wire.address(), &rig.owner.token);
+        let head =
+            format!("GET {target} HTTP/1.1\r\nHost: {address}\r\nAuthorization: Bearer {token}\r\n{headers}\r\n");
+        let wire = rig.wire.clone();
+        let answer = tokio::task::spawn_blocking(move || wire.http1(head.as_bytes())).await??;
+        let answer = String::from_utf8_lossy(&answer);
+        ensure!(answer.starts_with("HTTP/1.1 503") && answer.contains("audit log is full"), "{path}: {answer}");
+    }
+    let reached = std::fs::read_to_string(audit_log(rig.logs.path(), "first"))?;
+    let reached: Vec<&str> = reached[seen..].lines().filter(|line| line.contains(&rig.owner.name)).collect();
+    ensure!(reached.iter().all(|line| line.contains("configmaps/which")), "{reached:#?}");
+    Ok(())
 }
 
 /// Every request that an impersonator's token made was for its own user, as documented.

@@ -10,9 +10,9 @@
 //!
 //! # Rules
 //!
-//! 1. **The line comes first.** [`AuditSink::record`] resolves when the line is on disk. Whoever changes something or
-//!    opens `exec`, `attach` or `port-forward` awaits it before going on, and refuses with 503 if it fails
-//!    ([`RequestInfo::must_be_audited`]). Reads are not recorded and go on without a sink; they are counted by whoever
+//! 1. **The line comes first.** [`AuditSink::record`] resolves when the line is on disk. Whoever changes something, opens
+//!    `exec`, `attach` or `port-forward`, talks to what stands behind an API server's `proxy`, or switches protocols awaits
+//!    it before going on, and refuses with 503 if it fails ([`RequestInfo::must_be_audited`]). Reads are not recorded and go on without a sink; they are counted by whoever
 //!    serves them while [`AuditSink::available`] is false.
 //! 2. **The id is ours.** [`AuditId`] is made here and sent downstream as `Audit-ID`, so that the API server's own audit
 //!    log and this one join; an id that a client sends is ignored.

@@ -1,11 +1,18 @@
 //! What a Kubernetes API request asks for.
 
+use std::borrow::Cow;
+
+use percent_encoding::percent_decode_str;
+
 use crate::ObjectReference;
 
 /// Verb and object of a request, read from method, path and query as the Kubernetes API server reads them.
 ///
 /// This is for the audit log and for deadlines. It is not an authorization decision: what a user may do in a downstream cluster
 /// is decided there.
+///
+/// An API server routes on the path after decoding it once, so that `pods/p/%65xec` and `pods/p%2Fexec` are sessions like
+/// `pods/p/exec`: nothing here is decided on the bytes as they came.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RequestInfo {
     verb: String,
@@ -14,11 +21,12 @@ pub struct RequestInfo {
 }
 
 impl RequestInfo {
-    /// Reads a request. `path` is the path that the API server sees, `query` what follows the `?`.
+    /// Reads a request. `path` is the path as it is sent, still percent-encoded; `query` what follows the `?`.
     #[must_use]
     pub fn parse(method: &str, path: &str, query: Option<&str>) -> Self {
         let safe = matches!(method, "GET" | "HEAD" | "OPTIONS");
-        let mut segments: Vec<&str> = path.split('/').filter(|segment| !segment.is_empty()).collect();
+        let path = percent_decode_str(path).decode_utf8_lossy();
+        let mut segments: Vec<&str> = path.trim_matches('/').split('/').collect();
         let Some(mut object) = api_of(&mut segments) else {
             return Self { verb: method.to_ascii_lowercase(), object: None, safe };
         };
@@ -31,7 +39,7 @@ impl RequestInfo {
             return Self { verb: method.to_ascii_lowercase(), object: None, safe };
         }
         fill(&mut object, &segments);
-        let watch = old_watch || query.is_some_and(asks_for_watch);
+        let watch = old_watch || is_set(query, "watch");
         let verb = verb_of(method, object.name.is_empty(), watch);
         Self { verb: verb.to_owned(), object: Some(object), safe }
     }
@@ -66,21 +74,30 @@ impl RequestInfo {
     #[must_use]
     pub fn is_long_running(&self, query: Option<&str>) -> bool {
         let Some(object) = &self.object else { return false };
-        let follows = || query.is_some_and(|query| query.split('&').any(|pair| is_true(pair, "follow")));
         self.verb == "watch"
             || self.is_pod_session()
-            || object.subresource == "proxy"
-            || (object.subresource == "log" && follows())
+            || self.is_proxied()
+            || (object.subresource == "log" && is_set(query, "follow"))
     }
 
-    /// Whether it must stand in the audit log before it happens: everything but reads, and all pod sessions. The reviews of
-    /// Kubernetes (`kubectl auth can-i`, `whoami`) are questions although they are POSTs.
+    /// Whether it must stand in the audit log before it happens: everything but reads, all pod sessions, and whatever goes to
+    /// another server behind the API server. The reviews of Kubernetes (`kubectl auth can-i`, `whoami`) are questions
+    /// although they are POSTs.
+    ///
+    /// A request to switch protocols must stand there too, whatever its path; it is seen in the headers, which this does not
+    /// know.
     #[must_use]
     pub fn must_be_audited(&self) -> bool {
-        if self.is_pod_session() {
+        if self.is_pod_session() || self.is_proxied() {
             return true;
         }
         !self.safe && !self.is_review()
+    }
+
+    /// Whether a kubelet, pod or service answers. What it does is not known from the method: a kubelet's
+    /// `GET …/proxy/exec/…` is a session.
+    fn is_proxied(&self) -> bool {
+        self.object.as_ref().is_some_and(|object| object.subresource == "proxy")
     }
 
     fn is_review(&self) -> bool {
@@ -109,7 +126,7 @@ fn fill(object: &mut ObjectReference, segments: &[&str]) {
     let rest = match segments {
         // A namespace itself, and the two subresources it has.
         ["namespaces"] => segments,
-        ["namespaces", name] | ["namespaces", name, "status" | "finalize"] => {
+        ["namespaces", name] | ["namespaces", name, "status" | "finalize", ..] => {
             object.namespace = (*name).to_owned();
             segments
         }
@@ -142,16 +159,15 @@ fn verb_of(method: &str, collection: bool, watch: bool) -> &'static str {
     }
 }
 
-fn asks_for_watch(query: &str) -> bool {
-    query.split('&').any(|pair| is_true(pair, "watch"))
+/// Kubernetes takes the first value of a name, and everything but `false` and `0` for true. Names and values are decoded.
+fn is_set(query: Option<&str>, name: &str) -> bool {
+    let pairs = query.unwrap_or_default().split('&').map(|pair| pair.split_once('=').unwrap_or((pair, "")));
+    let mut values = pairs.filter(|(key, _)| form_decoded(key) == name).map(|(_, value)| form_decoded(value));
+    values.next().is_some_and(|value| !value.eq_ignore_ascii_case("false") && value != "0")
 }
 
-/// Kubernetes takes `key`, `key=true` and `key=1` for true, and anything else but `false` and `0` too.
-fn is_true(pair: &str, key: &str) -> bool {
-    match pair.split_once('=') {
-        Some((name, value)) => name == key && !matches!(value, "false" | "0"),
-        None => pair == key,
-    }
+fn form_decoded(text: &str) -> Cow<'_, str> {
+    percent_decode_str(text).decode_utf8_lossy()
 }
 
 #[cfg(test)]
@@ -200,7 +216,19 @@ mod tests {
             ("GET /api/v1", "get"),
             ("GET /apis/apps", "get"),
             ("GET /", "get"),
-            ("GET //api//v1/pods/", "list |v1||pods||"),
+            ("GET //api/v1/pods/", "list |v1||pods||"),
+            ("GET /%61pi/v1/namespaces/a/pods/b/%65xec", "get |v1|a|pods|b|exec"),
+            ("GET /api%2Fv1%2Fnamespaces%2Fa%2Fpods%2Fb%2Fexec%2f", "get |v1|a|pods|b|exec"),
+            ("GET /api/v1/namespaces/a/pods/b%252Fexec", "get |v1|a|pods|b%2Fexec|"),
+            ("GET /api/v1/namespaces/a/pods/%C3%A4%ff", "get |v1|a|pods|\u{e4}\u{fffd}|"),
+            ("GET /api/v1/namespaces/a/status/pods/b/exec", "get |v1|a|namespaces|a|status"),
+            ("GET /api/v1/nodes/n/proxy/exec/a/b/c", "get |v1||nodes|n|proxy"),
+            ("GET /api/v1/pods?%77atch=1", "watch |v1||pods||"),
+            ("GET /api/v1/pods?watch", "watch |v1||pods||"),
+            ("GET /api/v1/pods?watch=", "watch |v1||pods||"),
+            ("GET /api/v1/pods?watch=FALSE", "list |v1||pods||"),
+            ("GET /api/v1/pods?watch=%30", "list |v1||pods||"),
+            ("GET /api/v1/pods?watch=0&watch=1", "list |v1||pods||"),
         ];
         for (request, expected) in table {
             assert_eq!(shown(request), expected, "{request}");
@@ -213,6 +241,16 @@ mod tests {
             ("GET /api/v1/namespaces/a/pods/b/exec?command=sh", true),
             ("GET /api/v1/namespaces/a/pods/b/attach", true),
             ("GET /api/v1/namespaces/a/pods/b/portforward", true),
+            ("GET /api/v1/namespaces/a/pods/b/%65xec?command=sh", true),
+            ("GET /api/v1/namespaces/a/pods/b%2Fexec?command=sh", true),
+            ("GET /api/v1/namespaces/a/pods/b%2f%61ttach", true),
+            ("HEAD /api/v1/namespaces%2Fa%2Fpods/b/portforwar%64", true),
+            ("GET /api/v1/nodes/n/proxy/exec/a/b/c?command=sh", true),
+            ("GET /api/v1/nodes/n%2Fproxy/run/a/b/c", true),
+            ("GET /api/v1/namespaces/a/pods/b/proxy", true),
+            ("GET /api/v1/namespaces/a/services/https:b:443/prox%79/x", true),
+            ("POST /apis/authorization.k8s.io%2Fv1/selfsubjectaccessreviews", false),
+            ("POST /apis/authorization.k8s.io/v1/selfsubjectaccessreviews/x/y", true),
             ("GET /api/v1/namespaces/a/pods/b/log", false),
             ("GET /api/v1/secrets", false),
             ("POST /api/v1/namespaces/a/pods", true),

@@ -193,7 +193,12 @@ impl Proxy {
         let identity = ImpersonationHeaders::of(&user)?;
         // Audit before anything happens.
         let info = RequestInfo::parse(head.method.as_str(), route.upstream.path(), route.upstream.query());
-        self.record(&info, &head, &user, &route.cluster, id, &mut running).await?;
+        // Who switches protocols gets a session, whatever the path says.
+        if info.must_be_audited() || client.upgrade.is_some() {
+            self.record(&info, &head, &user, &route.cluster, id, &mut running).await?;
+        } else if !self.audit.available() {
+            self.metrics.read_unaudited();
+        }
         let on_upgrade = client.upgrade.and_then(|_| head.extensions.remove::<OnUpgrade>());
         let mut headers = client.forwarded;
         headers.insert(AUDIT_ID, HeaderValue::from_str(&id.to_string()).map_err(|_| ProxyError::IdentityLost)?);
@@ -251,12 +256,6 @@ impl Proxy {
         id: AuditId,
         running: &mut Running,
     ) -> Result<(), ProxyError> {
-        if !info.must_be_audited() {
-            if !self.audit.available() {
-                self.metrics.read_unaudited();
-            }
-            return Ok(());
-        }
         let actor = Actor::named(user.name()).with(user.groups(), user.extra());
         let uri = head.uri.path_and_query().map_or("", PathAndQuery::as_str);
         let mut event = Event::request(id, actor, info, uri)

@@ -122,10 +122,19 @@ async fn an_answer_is_hardened() {
 async fn without_an_audit_log_nothing_changes_and_reads_go_on() {
     let rig = Rig::start(always(ok("{}"))).await;
     rig.audit.set_full(true);
-    for line in
-        ["POST /api/v1/namespaces/a/pods", "DELETE /api/v1/namespaces/a/pods/b", "GET /api/v1/namespaces/a/pods/b/exec"]
-    {
-        let answer = rig.request(line, "", "").await;
+    let upgrade = "Connection: Upgrade\r\nUpgrade: websocket\r\n";
+    for (line, headers) in [
+        ("POST /api/v1/namespaces/a/pods", ""),
+        ("DELETE /api/v1/namespaces/a/pods/b", ""),
+        ("GET /api/v1/namespaces/a/pods/b/exec", ""),
+        ("GET /api/v1/namespaces/a/pods/b/%65xec?command=sh", upgrade),
+        ("GET /api/v1/namespaces/a/pods/b%2Fexec?command=sh", upgrade),
+        ("GET /api/v1/nodes/n/proxy/exec/a/b/c?command=sh", upgrade),
+        ("GET /api/v1/nodes/n/proxy/metrics", ""),
+        ("GET /apis/subresources.example.org/v1/namespaces/a/machines/b/console", upgrade),
+        ("GET /api/v1/pods", upgrade),
+    ] {
+        let answer = rig.request(line, headers, "").await;
         assert_eq!(answer.status, 503, "{line}");
         assert!(answer.message().contains("audit log is full"), "{}", answer.message());
     }
