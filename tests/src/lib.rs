@@ -5,6 +5,7 @@
 //! [`cattle_harness::Nodes`] instead and nothing but the manifest.
 
 mod forge;
+mod lag;
 mod member;
 mod memory;
 mod relay;
@@ -12,6 +13,7 @@ mod server;
 mod tls;
 
 pub use forge::{claims, resign, sha256};
+pub use lag::LateWatches;
 pub use member::{Agent, Member, condition};
 pub use memory::Memory;
 pub use relay::{Relay, Way};

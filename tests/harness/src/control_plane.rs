@@ -3,6 +3,7 @@
 mod address;
 mod servers;
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -96,7 +97,8 @@ impl ControlPlane {
             Ok(())
         })
         .await?;
-        let apiserver = servers.apiserver("kube-apiserver", &address, &address, &signing_keys).start(&scope)?;
+        let apiserver =
+            servers.apiserver("kube-apiserver", &address, etcd_at(&address), &signing_keys).start(&scope)?;
         let mut cluster = Self {
             options,
             assets,
@@ -125,6 +127,11 @@ impl ControlPlane {
     /// The loopback address.
     pub fn address(&self) -> std::net::Ipv4Addr {
         self.address.ip()
+    }
+
+    /// Where etcd serves its clients, without TLS.
+    pub fn etcd_address(&self) -> SocketAddr {
+        etcd_at(&self.address)
     }
 
     /// The CA of the API server's certificate.
@@ -206,7 +213,7 @@ impl ControlPlane {
     /// When it does not.
     pub async fn start_apiserver(&mut self) -> anyhow::Result<()> {
         let servers = Servers { options: &self.options, assets: &self.assets, scope: &self.scope };
-        let program = servers.apiserver("kube-apiserver", &self.address, &self.address, &self.signing_keys);
+        let program = servers.apiserver("kube-apiserver", &self.address, self.etcd_address(), &self.signing_keys);
         self.apiserver = program.start(&self.scope)?;
         self.wait_ready().await
     }
@@ -253,12 +260,20 @@ impl ControlPlane {
     /// # Errors
     /// When it does not get ready.
     pub async fn second_apiserver(&mut self) -> anyhow::Result<ApiServer> {
+        self.second_apiserver_behind(self.etcd_address()).await
+    }
+
+    /// The same, which reaches etcd by way of something at `etcd`.
+    ///
+    /// # Errors
+    /// When it does not get ready.
+    pub async fn second_apiserver_behind(&mut self, etcd: SocketAddr) -> anyhow::Result<ApiServer> {
         self.replicas += 1;
         let name = format!("kube-apiserver-{}", self.replicas);
         let address = LoopbackAddress::claim()?;
         let servers = Servers { options: &self.options, assets: &self.assets, scope: &self.scope };
         let path = servers.write_replica(&self.authority, &name, &address)?;
-        let mut process = servers.apiserver(&name, &address, &self.address, &self.signing_keys).start(&self.scope)?;
+        let mut process = servers.apiserver(&name, &address, etcd, &self.signing_keys).start(&self.scope)?;
         servers::wait_ready(&mut process, &self.authority, &address).await?;
         Ok(ApiServer { url: format!("https://{address}:6443"), kubeconfig: path, process, _address: address })
     }
@@ -309,6 +324,10 @@ impl ControlPlane {
         self.etcd.stop(STOP_GRACE).await?;
         Ok(())
     }
+}
+
+fn etcd_at(address: &LoopbackAddress) -> SocketAddr {
+    (address.ip(), 2379).into()
 }
 
 impl ApiServer {

@@ -1,3 +1,4 @@
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use crate::assets::Assets;
@@ -55,13 +56,13 @@ impl Servers<'_> {
         &self,
         name: &str,
         address: &LoopbackAddress,
-        etcd: &LoopbackAddress,
+        etcd: SocketAddr,
         signing_keys: &[String],
     ) -> Program {
         let verify =
             signing_keys.iter().map(|key| format!("--service-account-key-file={}", self.path(&format!("{key}.pub"))));
         Program::new(name, self.assets.program("kube-apiserver"))
-            .arg(format!("--etcd-servers=http://{etcd}:2379"))
+            .arg(format!("--etcd-servers=http://{etcd}"))
             .args([format!("--bind-address={address}"), format!("--advertise-address={address}")])
             .arg("--secure-port=6443")
             // Nothing in a cluster without nodes could use them, and loopback addresses may not be published.
