@@ -6,7 +6,7 @@
 #   make bench       what the way through the server costs; writes docs/performance.md
 #   make check       format, lints, documentation, licences and bans
 #   make env         what to set for plain cargo commands: eval "$(make env)"
-#   make images      container images of a release, for the architectures whose binaries can be built here
+#   make images      what is released: container images and the command line, for the processors that it can be built for
 #
 # CATTLE_CACHE       what may be kept from one checkout to the next (default ~/.cache/cattle)
 # KUBERNETES_ASSETS  a directory of ready Kubernetes programs, instead of compiling them
@@ -20,19 +20,31 @@ export PATH := $(PATH):$(HOME)/.cargo/bin:/usr/sbin:/sbin
 TRIPLE = $(shell rustc -vV | sed -n 's/^host: //p')
 REVISION = $(shell git rev-parse --short=12 HEAD 2>/dev/null)
 VERSION = $(shell sed -n 's/^version *= *"\(.*\)"/\1/p' Cargo.toml | head -n 1)
+# What is released: these packages, of which the first two become images.
 IMAGES := cattle-server cattle-cluster-agent
-# Megabytes (10^6 bytes) that the agent's image may have, as a registry sends it.
-AGENT_IMAGE_LIMIT := 20
+RELEASED := $(IMAGES) cattle-cli
+# Megabytes (10^6 bytes) that an image may have for one processor, as a registry sends it.
+LIMIT-cattle-server := 30
+LIMIT-cattle-cluster-agent := 20
 # Public roots, for agents whose server has a publicly trusted certificate.
 ROOTS ?= /etc/ssl/certs/ca-certificates.crt
 OUTPUT ?= $(CATTLE_CACHE)/images
 
+# For the other processor: Rust's standard library for it (rustup target add $(ARM64)), and a C compiler with a static
+# libc (apt-get install gcc-aarch64-linux-gnu libc6-dev-arm64-cross). Without them its half is left out, aloud.
+ARM64 := aarch64-unknown-linux-gnu
+ARM64_CC := aarch64-linux-gnu-gcc
+ARM64_LACKS = $(strip $(if $(wildcard $(shell rustc --print target-libdir --target $(ARM64))/libstd*),,Rust's $(ARM64)) \
+  $(if $(shell command -v $(ARM64_CC)),,$(ARM64_CC)))
+ARCHITECTURES = $(subst x86_64-unknown-linux-gnu,amd64,$(subst $(ARM64),arm64,$(1)))
+
 # One set of packages and features for building and testing, so that nothing is compiled twice.
 PROGRAMS = $(CARGO_TARGET_DIR)/$(TRIPLE)/debug
+IMAGER = $(CARGO_TARGET_DIR)/$(TRIPLE)/release/cattle-images
 TOOLS := $(CATTLE_CACHE)/tools
 CARGO_DENY := 0.20.2
 
-.PHONY: help env packages assets build check format clippy documentation deny test bench demo demo-stop images check-images
+.PHONY: help env packages assets build check format clippy documentation deny test bench demo demo-stop release release-arm64 images archives check-images
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -75,9 +87,10 @@ $(TOOLS)/bin/cargo-deny:
 test: check assets
 	cargo test --workspace --locked
 
-bench: assets
-	cargo build --release -p cattle-server -p cattle-cluster-agent -p cattle-bench
-	$(CARGO_TARGET_DIR)/$(TRIPLE)/release/cattle-bench --output docs/performance.md
+# Two builds: the measured programs are those of a release, without what tests add to their packages.
+bench: assets release
+	cargo build --release --locked -p cattle-bench
+	$(CARGO_TARGET_DIR)/$(TRIPLE)/release/cattle-bench --revision "$(REVISION)" --output docs/performance.md
 
 # KUBECONFIG=FILE make demo uses that cluster; it then needs CATTLE_IMAGE_PREFIX and CATTLE_URL.
 demo: assets
@@ -87,17 +100,29 @@ demo-stop:
 	$(PROGRAMS)/cattle-demo stop
 	@tests/kubernetes/packages list
 
-# One archive for each image, checked after it is written.
-images: build
-	cargo build --release $(addprefix -p ,$(IMAGES))
+# The programs alone.
+release:
+	cargo build --release --locked $(addprefix -p ,$(RELEASED) cattle-images)
+
+release-arm64:
+	CC_aarch64_unknown_linux_gnu=$(ARM64_CC) CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER=$(ARM64_CC) \
+	  cargo build --release --locked --target $(ARM64) $(addprefix -p ,$(RELEASED))
+
+# One archive for each image, checked after it is written, and the command line beside them.
+images: release
+	@lacks="$(ARM64_LACKS)"; if [ -n "$$lacks" ]; then echo "arm64: NOT built, this machine lacks $$lacks (see Makefile)"; \
+	  $(MAKE) --no-print-directory archives TRIPLES=$(TRIPLE); \
+	else $(MAKE) --no-print-directory release-arm64 && $(MAKE) --no-print-directory archives TRIPLES="$(sort $(TRIPLE) $(ARM64))"; fi
+
+archives:
 	@mkdir -p $(OUTPUT)
 	@for image in $(IMAGES); do \
-	  $(PROGRAMS)/cattle-images build --binary $(CARGO_TARGET_DIR)/$(TRIPLE)/release/$$image \
-	    $(if $(ARM64),--binary $(CARGO_TARGET_DIR)/aarch64-unknown-linux-gnu/release/$$image) \
-	    --roots $(ROOTS) --name cattle/$${image#cattle-}:v$(VERSION) --revision "$(REVISION)" --output $(OUTPUT)/$$image.tar || exit 1; \
+	  $(IMAGER) build $(foreach triple,$(TRIPLES),--binary $(CARGO_TARGET_DIR)/$(triple)/release/$$image) --roots $(ROOTS) \
+	    --name cattle/$${image#cattle-}:v$(VERSION) --version v$(VERSION) --revision "$(REVISION)" \
+	    --output $(OUTPUT)/$$image.tar || exit 1; \
 	done
+	@$(foreach triple,$(TRIPLES),cp $(CARGO_TARGET_DIR)/$(triple)/release/cattle $(OUTPUT)/cattle-linux-$(call ARCHITECTURES,$(triple)) &&) true
 	@$(MAKE) --no-print-directory check-images
 
 check-images:
-	@for image in $(filter-out cattle-cluster-agent,$(IMAGES)); do $(PROGRAMS)/cattle-images check $(OUTPUT)/$$image.tar || exit 1; done
-	@$(PROGRAMS)/cattle-images check $(OUTPUT)/cattle-cluster-agent.tar --max-megabytes $(AGENT_IMAGE_LIMIT)
+	@$(foreach image,$(IMAGES),$(IMAGER) check $(OUTPUT)/$(image).tar --max-megabytes $(LIMIT-$(image)) &&) true
