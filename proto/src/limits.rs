@@ -39,8 +39,8 @@ pub const STREAM_WINDOW: usize = 256 * 1024;
 /// bulk load is window by throughput, so this is small; 2 MiB fill 320 Mbit/s at 50 ms.
 pub const SESSION_WINDOW_POOL: usize = 2 * 1024 * 1024;
 
-/// Largest WebSocket message that is sent, in bytes. TLS takes this much in one write.
-pub const WEBSOCKET_MESSAGE: usize = 64 * 1024;
+/// Largest WebSocket message that is sent, in bytes: with its header, of at most 14 bytes, it is what TLS takes in one write.
+pub const WEBSOCKET_MESSAGE: usize = 64 * 1024 - 14;
 
 /// Largest WebSocket message or frame that is accepted, in bytes.
 pub const WEBSOCKET_ACCEPT: usize = 1024 * 1024;

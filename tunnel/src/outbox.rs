@@ -3,7 +3,11 @@
 //! yamux 0.14 stops reading while a pong that it owes cannot be written. Two ends that both send in bulk can then wait for
 //! each other for ever. Here a write never waits: what the socket does not take stays in a queue, whose length is bounded
 //! because streams hand over data only while there is room (`Shared::poll_queue`) and every other frame answers one that
-//! was received. Small frames are gathered into messages of up to 64 KiB.
+//! was received.
+//!
+//! yamux flushes after each frame. Here that sends full messages only; what else has gathered goes when yamux turns to
+//! reading, which it does when it has no more frames. So frames that come together share a message, its TLS records and one
+//! system call, and none of them waits for anything.
 
 use std::collections::VecDeque;
 use std::io;
@@ -90,12 +94,20 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Outbox<S> {
         }
     }
 
-    fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    /// Sends the full messages, and the one that is being filled if `all` is to go.
+    fn poll_send(&mut self, cx: &mut Context<'_>, all: bool) -> Poll<io::Result<()>> {
+        self.append_resets();
+        let polled = self.poll_messages(cx, all);
+        self.measure(polled.is_ready() && self.waiting == 0);
+        polled
+    }
+
+    fn poll_messages(&mut self, cx: &mut Context<'_>, all: bool) -> Poll<io::Result<()>> {
         if self.shared.wire.ping.swap(false, Ordering::Relaxed) {
             self.socket.ping();
         }
         loop {
-            if self.messages.is_empty() && !self.filling.bytes.is_empty() {
+            if all && self.messages.is_empty() && !self.filling.bytes.is_empty() {
                 self.finish_message();
             }
             let Some(first) = self.messages.front_mut() else { break };
@@ -119,6 +131,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Outbox<S> {
 impl<S: AsyncRead + AsyncWrite + Unpin> futures_io::AsyncRead for Outbox<S> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>> {
         let this = &mut *self;
+        if let Poll::Ready(Err(error)) = this.poll_send(cx, true) {
+            return Poll::Ready(Err(error));
+        }
         let mut read = ReadBuf::new(buf);
         let polled = Pin::new(&mut this.socket).poll_read(cx, &mut read);
         this.shared.wire.received.store(this.socket.meter().0, Ordering::Relaxed);
@@ -148,14 +163,79 @@ impl<S: AsyncRead + AsyncWrite + Unpin> futures_io::AsyncWrite for Outbox<S> {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.append_resets();
-        let polled = self.poll_send(cx);
-        self.measure(polled.is_ready());
-        polled
+        if self.messages.is_empty() { Poll::Ready(Ok(())) } else { self.poll_send(cx, false) }
     }
 
     fn poll_close(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        ready!(self.as_mut().poll_flush(cx))?;
+        ready!(self.poll_send(cx, true))?;
         Pin::new(&mut self.socket).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use cattle_proto::id::SessionId;
+    use futures_util::StreamExt as _;
+    use futures_util::future::poll_fn;
+    use tokio::io::DuplexStream;
+    use tokio_tungstenite::WebSocketStream;
+    use tokio_tungstenite::tungstenite::protocol::Role;
+
+    use super::*;
+    use crate::SessionConfig;
+
+    type Peer = WebSocketStream<DuplexStream>;
+
+    async fn outbox() -> (Outbox<DuplexStream>, Peer) {
+        let (ours, theirs) = tokio::io::duplex(1024 * 1024);
+        let shared = Shared::new(SessionId::new([0; 16]), SessionConfig::default(), 8);
+        let outbox = Outbox::new(WebSocket::server(ours).await, shared);
+        (outbox, WebSocketStream::from_raw_socket(theirs, Role::Client, None).await)
+    }
+
+    /// As yamux does: each frame is written and flushed.
+    async fn write(outbox: &mut Outbox<DuplexStream>, frames: usize) {
+        poll_fn(|cx| {
+            for number in 0..frames {
+                let frame = Header::reset(u32::try_from(number).unwrap());
+                let written = futures_io::AsyncWrite::poll_write(Pin::new(outbox), cx, &frame);
+                assert!(matches!(written, Poll::Ready(Ok(n)) if n == frame.len()));
+                assert!(matches!(futures_io::AsyncWrite::poll_flush(Pin::new(outbox), cx), Poll::Ready(Ok(()))));
+            }
+            Poll::Ready(())
+        })
+        .await;
+    }
+
+    async fn turn_to_reading(outbox: &mut Outbox<DuplexStream>) {
+        poll_fn(|cx| {
+            assert!(futures_io::AsyncRead::poll_read(Pin::new(outbox), cx, &mut [0; 12]).is_pending());
+            Poll::Ready(())
+        })
+        .await;
+    }
+
+    async fn received(peer: &mut Peer) -> usize {
+        peer.next().await.unwrap().unwrap().into_data().len()
+    }
+
+    #[tokio::test]
+    async fn frames_that_come_together_share_a_message() {
+        let (mut outbox, mut peer) = outbox().await;
+        for frames in [4, 1] {
+            write(&mut outbox, frames).await;
+            turn_to_reading(&mut outbox).await;
+            assert_eq!(received(&mut peer).await, frames * 12);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_full_message_waits_for_nothing() {
+        let (mut outbox, mut peer) = outbox().await;
+        let frames = limits::WEBSOCKET_MESSAGE / 12 + 5;
+        write(&mut outbox, frames).await;
+        assert_eq!(received(&mut peer).await, limits::WEBSOCKET_MESSAGE);
+        turn_to_reading(&mut outbox).await;
+        assert_eq!(received(&mut peer).await, frames * 12 - limits::WEBSOCKET_MESSAGE);
     }
 }
