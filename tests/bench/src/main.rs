@@ -54,7 +54,7 @@ async fn main() -> anyhow::Result<()> {
     let environment = Environment::of_this_run(&args.revision)?;
     let cluster = Box::pin(Cluster::start(args.no_nodes)).await?;
     let left_out = cluster.without_pods().map(str::to_owned);
-    let mut bench = Box::pin(Bench::prepare(cluster, args.rounds)).await?;
+    let bench = Box::pin(Bench::prepare(cluster, args.rounds)).await?;
     let idle = bench.idle().await?;
     let rows = Box::pin(bench.rows(args.only.as_deref())).await?;
     let after = bench.idle().await?;

@@ -63,7 +63,7 @@ impl Bench {
     }
 
     /// All rows, or those whose names contain something.
-    pub(crate) async fn rows(&mut self, only: Option<&str>) -> anyhow::Result<Vec<Row>> {
+    pub(crate) async fn rows(&self, only: Option<&str>) -> anyhow::Result<Vec<Row>> {
         let wanted = |kind: &Kind| only.is_none_or(|part| kind.name.contains(part));
         let mut rows = Vec::new();
         for (kind, path, connection, count) in requests(self.direct.get(LIST, Connection::Warm).await?) {
@@ -71,6 +71,9 @@ impl Bench {
                 let block = async |side| self.way(side).gets(path, connection, count, kind.parallel).await;
                 rows.push(self.alternate(kind, block).await?);
             }
+        }
+        if wanted(&BESIDE) {
+            rows.push(self.alternate(BESIDE, async |side| self.beside_lists(side).await).await?);
         }
         if wanted(&WATCH_EVENT) {
             rows.push(self.watch_events().await?);
@@ -115,6 +118,22 @@ impl Bench {
         }
         row.peaks = self.processes.peaks()?;
         Ok(row)
+    }
+
+    /// Small requests while large ones run one after the other, on another connection.
+    async fn beside_lists(&self, side: Side) -> anyhow::Result<Samples> {
+        let way = self.way(side);
+        let lists = async {
+            loop {
+                if let Err(error) = way.get(LIST, Connection::New).await {
+                    return error;
+                }
+            }
+        };
+        tokio::select! {
+            samples = way.gets(SMALL, Connection::Warm, 40, 1) => samples,
+            error = lists => Err(error),
+        }
     }
 
     /// With one watch open on each way: both see the same change.
@@ -232,6 +251,12 @@ fn requests(list: usize) -> [(Kind, &'static str, Connection, usize); 4] {
     ]
 }
 
+const BESIDE: Kind = Kind {
+    name: "GET, beside LISTs",
+    meaning: "one object of 1 KiB while somebody else reads lists of 1 MiB without a pause; the processor time is that of both",
+    bytes: None,
+    parallel: 1,
+};
 const WATCH_EVENT: Kind = Kind {
     name: "watch event",
     meaning: "from the start of a change, made directly, to its event on a watch; both ways see the same change",
