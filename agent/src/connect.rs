@@ -22,6 +22,7 @@ use std::time::Duration;
 use cattle_proto::handshake::{Credential, Reject, RejectCode};
 use cattle_proto::secret::Secret;
 use cattle_proto::version::CONNECT_PATH;
+use cattle_trust::Recorder;
 use cattle_tunnel::{AgentEnd, HandshakeError, SessionConfig, UpgradeError, WebSocket};
 use rustls::{ClientConfig, RootCertStore};
 use tokio::net::TcpStream;
@@ -33,7 +34,7 @@ use crate::credential::CredentialKind;
 use crate::identity::{Identity, IdentityError};
 use crate::proxy::ProxySettings;
 use crate::server_url::ServerUrl;
-use crate::trust::{self, Recorder, Trust, TrustError};
+use crate::trust::{self, Trust, TrustError};
 
 mod advice;
 mod http_proxy;
@@ -228,7 +229,7 @@ impl Dialer {
             Trust::System => (trust::system_roots()?, "roots of the system".to_owned()),
             Trust::Checksum(checksum) => {
                 let tcp = self.reach(observer).await?;
-                let config = Arc::new(trust::Unverified::client_config()?);
+                let config = Arc::new(trust::first_contact()?);
                 let stream = tls::handshake(tcp, config, self.server.tls_name(), None, self.deadlines.tls).await?;
                 let (authority, within) = (self.server.authority(), self.deadlines.trust);
                 let roots = trust::fetch_ca_certificates(stream, &authority, checksum, within).await?;

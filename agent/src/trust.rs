@@ -7,21 +7,20 @@
 //!
 //! There is no third way, and no switch that leaves a certificate unchecked.
 
-use std::fmt;
-use std::str::FromStr;
 use std::sync::Arc;
 
-use aws_lc_rs::digest;
+use cattle_trust::Recorder;
+pub use cattle_trust::{CaChecksum, CaChecksumError};
+use rustls::client::WebPkiServerVerifier;
+use rustls::client::danger::ServerCertVerifier;
 use rustls::crypto::CryptoProvider;
 use rustls::{ClientConfig, RootCertStore};
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject as _;
 
 mod fetch;
-mod recorder;
 
-pub(crate) use fetch::{CACERTS_PATH, Unverified, fetch_ca_certificates};
-pub(crate) use recorder::{Recorder, verifier};
+pub(crate) use fetch::{CACERTS_PATH, fetch_ca_certificates, first_contact};
 
 /// What the server's certificate is checked against.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -31,58 +30,6 @@ pub enum Trust {
     /// Exactly the certificates whose PEM text has this checksum.
     Checksum(CaChecksum),
 }
-
-/// SHA-256 of the server's CA certificates as PEM text.
-#[derive(Clone, Copy, Eq, Hash, PartialEq)]
-pub struct CaChecksum([u8; 32]);
-
-impl CaChecksum {
-    /// The checksum of `pem`, with a line feed at its end.
-    pub fn of(pem: &str) -> Self {
-        let mut context = digest::Context::new(&digest::SHA256);
-        context.update(pem.as_bytes());
-        if !pem.ends_with('\n') {
-            context.update(b"\n");
-        }
-        let mut bytes = [0; 32];
-        bytes.copy_from_slice(context.finish().as_ref());
-        Self(bytes)
-    }
-}
-
-impl FromStr for CaChecksum {
-    type Err = CaChecksumError;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let digits = text.as_bytes();
-        if digits.len() != 64 || !digits.iter().all(u8::is_ascii_hexdigit) {
-            return Err(CaChecksumError);
-        }
-        let mut bytes = [0; 32];
-        for (byte, pair) in bytes.iter_mut().zip(digits.chunks_exact(2)) {
-            let digit = |at: usize| (pair[at] as char).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
-            *byte = digit(0).zip(digit(1)).map(|(high, low)| high << 4 | low).ok_or(CaChecksumError)?;
-        }
-        Ok(Self(bytes))
-    }
-}
-
-impl fmt::Display for CaChecksum {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
-    }
-}
-
-impl fmt::Debug for CaChecksum {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "CaChecksum({self})")
-    }
-}
-
-/// Not 64 hexadecimal digits.
-#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
-#[error("a CA checksum is 64 hexadecimal digits (SHA-256)")]
-pub struct CaChecksumError;
 
 /// Why there is nothing to check the server's certificate against.
 #[derive(Debug, thiserror::Error)]
@@ -195,12 +142,15 @@ pub(crate) fn system_roots() -> Result<RootCertStore, TrustError> {
 /// The TLS client for `roots`: HTTP/1.1 only, since the WebSocket is an HTTP/1.1 upgrade.
 pub(crate) fn client_config(roots: RootCertStore) -> Result<(ClientConfig, Arc<Recorder>), TrustError> {
     let provider = provider();
-    let (verifier, recorder) = verifier(roots, &provider)?;
+    let verifier = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider)).build();
+    let verifier = verifier.map_err(|error| TrustError::Tls(rustls::Error::General(error.to_string())))?;
+    // It decides as the roots do, and remembers, so that a refusal can say whose certificate it was.
+    let recorder = Arc::new(Recorder::verifying(verifier));
     let mut config = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .map_err(TrustError::Tls)?
         .dangerous()
-        .with_custom_certificate_verifier(verifier)
+        .with_custom_certificate_verifier(Arc::clone(&recorder) as Arc<dyn ServerCertVerifier>)
         .with_no_client_auth();
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     Ok((config, recorder))
@@ -213,23 +163,6 @@ pub(crate) fn provider() -> Arc<CryptoProvider> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_checksum_is_over_the_text_with_one_line_feed_at_its_end() {
-        // printf 'abc\n' | sha256sum
-        let expected = "edeaaff3f1774ad2888673770c6d64097e391bc362d7d6fb34982ddf0efd18cb";
-        assert_eq!(CaChecksum::of("abc").to_string(), expected);
-        assert_eq!(CaChecksum::of("abc\n"), CaChecksum::of("abc"));
-        assert_ne!(CaChecksum::of("abc\n\n"), CaChecksum::of("abc"));
-        assert_eq!(expected.to_uppercase().parse(), Ok(CaChecksum::of("abc")));
-    }
-
-    #[test]
-    fn a_checksum_is_64_digits() {
-        for text in ["", "ab", &"g".repeat(64), &"a".repeat(63), &"a".repeat(65), &"é".repeat(32)] {
-            assert_eq!(text.parse::<CaChecksum>(), Err(CaChecksumError), "{text}");
-        }
-    }
 
     #[test]
     fn roots_are_what_the_text_names_or_an_error() {

@@ -8,15 +8,13 @@
 //! nothing but its path, its answer is worth nothing until it was compared, and the certificate that was shown on that very
 //! connection must chain to the answer. Then a new connection is made, which trusts the pinned CA and nothing else.
 
-mod recorder;
-
-use std::fmt;
-use std::str::FromStr;
 use std::sync::Arc;
 
 use ::aws_lc_rs::digest;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+pub use cattle_trust::{CaChecksum, CaChecksumError};
+use cattle_trust::{Recorded, Recorder};
 use rustls::client::WebPkiServerVerifier;
 use rustls::crypto::{CryptoProvider, aws_lc_rs as provider_aws_lc_rs};
 use rustls::{ClientConfig, RootCertStore};
@@ -24,7 +22,6 @@ use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject as _;
 use url::Url;
 
-use self::recorder::{Recorded, Recorder};
 use crate::api::{ApiError, Client};
 use crate::exit::Exit;
 
@@ -39,10 +36,6 @@ pub enum Trust {
     /// Exactly these PEM certificates.
     Pinned(String),
 }
-
-/// SHA-256 of a server's CA certificates as PEM text with a line feed at its end: what `CATTLE_CA_CHECKSUM` is.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub struct CaChecksum([u8; 32]);
 
 /// Why a server is not trusted.
 #[derive(Debug, thiserror::Error)]
@@ -149,7 +142,7 @@ pub fn client_config(trust: &Trust) -> Result<ClientConfig, TrustError> {
 /// # Errors
 /// Why there is nothing to compare.
 pub async fn first_contact(server: &Url) -> Result<Candidate, TrustError> {
-    let recorder = Arc::new(Recorder::new(provider()));
+    let recorder = Arc::new(Recorder::first_contact(&provider()));
     let mut config = ClientConfig::builder_with_provider(provider())
         .with_safe_default_protocol_versions()
         .map_err(TrustError::Chain)?
@@ -214,71 +207,9 @@ fn provider() -> Arc<CryptoProvider> {
     Arc::new(provider_aws_lc_rs::default_provider())
 }
 
-impl CaChecksum {
-    /// The checksum of PEM text; the line feed at its end is added when it is missing.
-    #[must_use]
-    pub fn of(pem: &str) -> Self {
-        let mut context = digest::Context::new(&digest::SHA256);
-        context.update(pem.as_bytes());
-        if !pem.ends_with('\n') {
-            context.update(b"\n");
-        }
-        let mut bytes = [0; 32];
-        bytes.copy_from_slice(context.finish().as_ref());
-        Self(bytes)
-    }
-}
-
-/// Not 64 hexadecimal digits.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("a checksum is 64 hexadecimal digits (SHA-256)")]
-pub struct CaChecksumError;
-
-impl FromStr for CaChecksum {
-    type Err = CaChecksumError;
-
-    fn from_str(text: &str) -> Result<Self, CaChecksumError> {
-        let digits: Vec<u8> = text.chars().filter(|character| *character != ':').map(|c| c as u8).collect();
-        if digits.len() != 64 || !text.chars().all(|character| character == ':' || character.is_ascii_hexdigit()) {
-            return Err(CaChecksumError);
-        }
-        let mut bytes = [0; 32];
-        for (byte, pair) in bytes.iter_mut().zip(digits.chunks_exact(2)) {
-            let pair = str::from_utf8(pair).map_err(|_| CaChecksumError)?;
-            *byte = u8::from_str_radix(pair, 16).map_err(|_| CaChecksumError)?;
-        }
-        Ok(Self(bytes))
-    }
-}
-
-impl fmt::Display for CaChecksum {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
-    }
-}
-
-impl fmt::Debug for CaChecksum {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(self, f)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_checksum_is_the_documented_one() {
-        // printf 'abc\n' | sha256sum
-        let expected = "edeaaff3f1774ad2888673770c6d64097e391bc362d7d6fb34982ddf0efd18cb";
-        assert_eq!(CaChecksum::of("abc").to_string(), expected);
-        assert_eq!(CaChecksum::of("abc\n").to_string(), expected);
-        assert_eq!(expected.parse(), Ok(CaChecksum::of("abc")));
-        assert_eq!(expected.to_uppercase().parse(), Ok(CaChecksum::of("abc")));
-        for bad in ["", "abc", &expected[1..], &format!("{expected}0"), &expected.replace('e', "g")] {
-            assert_eq!(bad.parse::<CaChecksum>(), Err(CaChecksumError), "{bad}");
-        }
-    }
 
     #[test]
     fn pinned_text_without_certificates_trusts_nothing() {

@@ -10,10 +10,10 @@ mod tls;
 
 use std::{net::SocketAddr, sync::Arc};
 
-use aws_lc_rs::digest::{SHA256, digest};
 use cattle_api::management::setting::known;
 use cattle_auth::{Passwords, bootstrap};
 use cattle_store::{Store, StoreError};
+use cattle_trust::CaChecksum;
 use jiff::Timestamp;
 
 use crate::{
@@ -126,15 +126,10 @@ impl Installation {
     }
 }
 
-/// Rancher's checksum: over the PEM text with its last newline. `None` for an empty text.
+/// What agents compare; `None` for an empty text.
 #[must_use]
 pub fn checksum(ca_certs: &str) -> Option<String> {
-    if ca_certs.is_empty() {
-        return None;
-    }
-    let text = format!("{}\n", ca_certs.trim_end_matches('\n'));
-    let sum = digest(&SHA256, text.as_bytes());
-    Some(sum.as_ref().iter().map(|byte| format!("{byte:02x}")).collect())
+    (!ca_certs.is_empty()).then(|| CaChecksum::of(ca_certs).to_string())
 }
 
 /// What this start was told, else what an earlier one was, else the listener when only this machine reaches it.
@@ -166,11 +161,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_checksum_is_of_the_text_with_one_last_newline() {
-        // printf 'x\n' | sha256sum
-        let sum = "73cb3858a687a8494ca3323053016282f3dad39d42cf62ca4e79dda2aac7d9ac";
+    fn the_checksum_is_the_one_that_agents_compute_of_what_they_are_shown() {
         for text in ["x", "x\n", "x\n\n"] {
-            assert_eq!(checksum(text).as_deref(), Some(sum));
+            assert_eq!(checksum(text), Some(CaChecksum::of(text).to_string()), "{text:?}");
         }
         assert_eq!(checksum(""), None);
     }

@@ -5,6 +5,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use cattle_trust::Recorder;
 use rustls::{AlertDescription, CertificateError, ClientConfig};
 use rustls_pki_types::{CertificateDer, ServerName};
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -15,7 +16,6 @@ use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 
 use crate::connect::reach::Seconds;
-use crate::trust::Recorder;
 
 /// Names of a certificate that are repeated in an error.
 const SHOWN_NAMES: usize = 8;
@@ -36,7 +36,7 @@ where
 {
     let expected = name.to_str().into_owned();
     let result = timeout(within, TlsConnector::from(config).connect(name, io)).await;
-    let presented = recorder.and_then(Recorder::take).and_then(|certificate| Presented::read(&certificate));
+    let presented = recorder.and_then(Recorder::take).and_then(|certificate| Presented::read(certificate.leaf()));
     let cause = match result {
         Ok(Ok(stream)) => return Ok(stream),
         Ok(Err(error)) => TlsCause::from_io(error),

@@ -4,13 +4,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use cattle_trust::Recorder;
 use http::{Request, StatusCode, header};
 use http_body_util::{BodyExt as _, Empty, LengthLimitError, Limited};
 use hyper_util::rt::TokioIo;
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::{WebPkiSupportedAlgorithms, verify_tls12_signature, verify_tls13_signature};
-use rustls::{ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
-use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::{ClientConfig, RootCertStore};
 use serde::Deserialize;
 use tokio::io::{AsyncRead, AsyncWrite};
 
@@ -77,59 +75,19 @@ async fn get<S: AsyncRead + AsyncWrite + Unpin>(io: S, authority: &str) -> Resul
     if setting.value.trim().is_empty() { Err(TrustError::NoCa) } else { Ok(setting.value) }
 }
 
-/// TLS for that one request: any certificate is taken, since the checksum decides; signatures are checked all the same.
-#[derive(Debug)]
-pub(crate) struct Unverified(WebPkiSupportedAlgorithms);
-
-impl Unverified {
-    /// The TLS client for [`fetch_ca_certificates`], and only for it.
-    pub(crate) fn client_config() -> Result<ClientConfig, TrustError> {
-        let provider = provider();
-        let verifier = Arc::new(Self(provider.signature_verification_algorithms));
-        let mut config = ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .map_err(TrustError::Tls)?
-            .dangerous()
-            .with_custom_certificate_verifier(verifier)
-            .with_no_client_auth();
-        config.alpn_protocols = vec![b"http/1.1".to_vec()];
-        // No ticket of an unverified session may serve a verified one; the two share no configuration either.
-        config.resumption = rustls::client::Resumption::disabled();
-        Ok(config)
-    }
-}
-
-impl ServerCertVerifier for Unverified {
-    fn verify_server_cert(
-        &self,
-        _end_entity: &CertificateDer<'_>,
-        _intermediates: &[CertificateDer<'_>],
-        _server_name: &ServerName<'_>,
-        _ocsp_response: &[u8],
-        _now: UnixTime,
-    ) -> Result<ServerCertVerified, Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls12_signature(message, certificate, signature, &self.0)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls13_signature(message, certificate, signature, &self.0)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.supported_schemes()
-    }
+/// The TLS client for [`fetch_ca_certificates`], and only for it: any certificate is taken, since the checksum decides;
+/// signatures are checked all the same.
+pub(crate) fn first_contact() -> Result<ClientConfig, TrustError> {
+    let provider = provider();
+    let verifier = Arc::new(Recorder::first_contact(&provider));
+    let mut config = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(TrustError::Tls)?
+        .dangerous()
+        .with_custom_certificate_verifier(verifier)
+        .with_no_client_auth();
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    // No ticket of an unverified session may serve a verified one; the two share no configuration either.
+    config.resumption = rustls::client::Resumption::disabled();
+    Ok(config)
 }
