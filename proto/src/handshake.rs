@@ -153,10 +153,9 @@ codes! {
         ClockSkew = 5, "the clocks of cluster and server differ";
         /// The cluster exists and was never bound.
         NotRegistered = 6, "the cluster is not registered yet";
-        /// There is no such cluster.
-        ClusterUnknown = 7, "there is no such cluster";
-        /// The cluster was deleted or is being deleted.
-        ClusterDeleted = 8, "the cluster was deleted";
+        /// The server has no record of the cluster: it was deleted, or never was one of this server's. The two are one
+        /// answer, so that nobody learns which clusters there have been. (7 is not used.)
+        ClusterDeleted = 8, "this server does not know the cluster: it was deleted, or the agent belongs to another server";
         /// There is no such registration token for this cluster.
         RegistrationTokenUnknown = 9, "the registration token is not valid for this cluster";
         /// The registration token is over.
@@ -187,6 +186,8 @@ codes! {
         ClaimMismatch = 22, "the API server is not the cluster that was claimed";
         /// It took longer than it may.
         Timeout = 23, "it took too long";
+        /// The registration token is older than the cluster's binding, and the cluster's keys or name are others now.
+        RegistrationTokenSpent = 24, "the registration token was made before the cluster was bound: a fresh one is needed";
     }
 }
 

@@ -67,6 +67,12 @@
 //! `retry_after_seconds` later. It tries *service account* first; on `NotRegistered`, `UnknownSigningKey` or
 //! `Unauthenticated`, if it holds a registration token, *registration* next, then *service account* again.
 //!
+//! A cluster that the server has no record of is answered `ClusterDeleted`, whether it was deleted or never was: the server
+//! does not tell which clusters there have been. A registration token that is not good for a cluster is answered
+//! `RegistrationTokenUnknown`, whether the cluster exists or not. A registration token changes a bound cluster's keys or name
+//! only when it was made after the binding (`RegistrationTokenSpent`); with nothing to change, an older one is answered
+//! `Registered` until it expires, which is what a second replica needs.
+//!
 //! # 4. Session
 //!
 //! The first byte after `Welcome` belongs to yamux (the specification of `hashicorp/yamux`, version 0), whose client is the
@@ -77,7 +83,8 @@
 //!
 //! **Keepalive.** Each end sends a WebSocket ping every [`limits::PING_INTERVAL`] and gives the session up after
 //! [`limits::SILENCE`] in which no byte came. A session is never repaired: it is dropped with all its streams, and the agent
-//! makes a new one. A newer session of the same `instance` replaces the older one.
+//! makes a new one. A newer session of the same `instance` replaces the older one, and of one pod's sessions a server may
+//! keep the newest few only. The one that is replaced gets no new streams and is closed when the last of the old ones ends.
 //!
 //! # 5. Control stream
 //!

@@ -60,7 +60,7 @@ impl Import {
     pub async fn answer(&self, rest: &str) -> Response<Body> {
         let Some((token, cluster)) = parse(rest) else { return unknown() };
         match self.registrations.check(&cluster, &token).await {
-            Ok(()) => {}
+            Ok(_) => {}
             Err(TokenRefused::Store(error)) => {
                 tracing::warn!(%cluster, error = &error as &dyn std::error::Error, "a registration token cannot be checked");
                 let message = "registration tokens cannot be checked now; try again";

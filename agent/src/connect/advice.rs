@@ -123,9 +123,13 @@ fn reject_step(code: RejectCode) -> &'static str {
             "The record belongs to another cluster: create a new one for this cluster, or rebind it if its CA was \
              replaced."
         }
-        RejectCode::ClusterUnknown | RejectCode::ClusterDeleted => {
-            "The cluster is no longer managed by this server: remove the agent (kubectl delete namespace cattle-system), \
-             or register the cluster again."
+        RejectCode::ClusterDeleted => {
+            "Check CATTLE_SERVER and CATTLE_CLUSTER_ID. If the cluster was deleted at this server, remove the agent \
+             (kubectl delete namespace cattle-system) or create the cluster again and apply its manifest."
+        }
+        RejectCode::RegistrationTokenSpent => {
+            "The cluster's keys or its API server's name changed after it was registered: apply a fresh import manifest \
+             (cattle cluster manifest)."
         }
         RejectCode::VersionUnsupported => "Upgrade the agent to the server's version: apply a fresh import manifest.",
         RejectCode::ApiServerUnreachable | RejectCode::ApiServerUntrusted | RejectCode::CredentialRefused => {

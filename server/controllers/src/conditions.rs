@@ -145,7 +145,7 @@ mod tests {
             issuer: "https://kubernetes.default.svc".into(),
             jwks: "{}".into(),
         });
-        let registration = bound.then(|| Registration { registered_at: Some(Time(at(5))), last_refusal: None });
+        let registration = bound.then(|| Registration { registered_at: Some(Time(at(5))), ..Registration::default() });
         cluster.status = Some(ClusterStatus { identity, registration, ..ClusterStatus::default() });
         cluster
     }

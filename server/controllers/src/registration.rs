@@ -8,7 +8,9 @@
 //! | record | UID, CA | then |
 //! |---|---|---|
 //! | unbound | any | bind |
-//! | bound | both match | refresh name, issuer and keys |
+//! | bound | both match, the token was made since | replace name, issuer, keys and credential |
+//! | bound | both match, and so do name and keys | change nothing: another replica, or a retry |
+//! | bound | both match, name or keys do not | refuse: `RegistrationTokenSpent` |
 //! | bound | UID matches, CA differs, and the spec names the new CA | rebind, once |
 //! | bound | UID matches, CA differs | refuse: `CertificateAuthorityChanged` |
 //! | bound | UID differs | refuse: `IdentityMismatch` |
@@ -20,5 +22,5 @@ mod decide;
 mod token;
 
 pub use complete::{Attempt, Bound, RegistrationError, Registrations, Trust};
-pub use decide::{CaFingerprint, Decision, decide};
+pub use decide::{CaFingerprint, Claim, Decision, Token, decide};
 pub use token::{TokenMatch, TokenRefused};

@@ -14,7 +14,7 @@ use crate::dial::ROUTE_TIME;
 pub trait AgentAuthority: Send + Sync + 'static {
     /// Verifies the projected token of an agent of a registered cluster, as [`token::verify`](crate::token::verify) does.
     ///
-    /// `NotRegistered`, `ClusterUnknown` and `ClusterDeleted` are answers about the cluster; the others are about the token.
+    /// `NotRegistered` and `ClusterDeleted` are answers about the cluster; the others are about the token.
     fn authenticate<'a>(
         &'a self,
         cluster: &'a ClusterId,
@@ -52,8 +52,8 @@ pub struct AgentIdentity {
 pub struct RegistrationPermit {
     /// The cluster.
     pub cluster: ClusterId,
-    /// Name of the registration token's object, to look at it again when the record is written.
-    pub token_name: String,
+    /// When the token was made: seconds since 1970-01-01 UTC. One that is older than the binding may change nothing.
+    pub token_made_at: u64,
 }
 
 /// All that a registration needs. It has no `Debug`: it holds tokens.

@@ -245,10 +245,9 @@ impl Registry {
 
     pub(crate) fn rejected(&self, cluster: &ClusterId, code: RejectCode) {
         let mut clusters = self.clusters.lock();
-        // A code about the cluster's absence says that there is no record to show it on.
+        // There is no record that it could be shown on.
         let known = clusters.contains_key(cluster);
-        let absent = matches!(code, RejectCode::ClusterUnknown | RejectCode::ClusterDeleted);
-        if !known && (absent || clusters.len() >= REMEMBERED) {
+        if !known && (code == RejectCode::ClusterDeleted || clusters.len() >= REMEMBERED) {
             return;
         }
         clusters.entry(cluster.clone()).or_default().last_reject = Some(LastReject { code, at: unix_now() });

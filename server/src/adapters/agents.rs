@@ -58,7 +58,6 @@ impl Agents {
             tracing::warn!(%cluster, error = &error as &dyn std::error::Error, "the cluster's record cannot be read");
             RejectCode::Internal
         })?;
-        // Ids are random and were given out by this server: one that is not there any more was deleted.
         let record = record.ok_or(RejectCode::ClusterDeleted)?;
         if self.rebinding.is_due(cluster, &record) {
             return Err(RejectCode::NotRegistered);
@@ -96,6 +95,7 @@ impl Agents {
         let bearer = Bearer::fixed(ServerCredential::new(credential.token.clone(), credential.issued_at, expires_at));
         let attempt = Attempt {
             cluster: &permit.cluster,
+            token_made_at: time(permit.token_made_at).ok_or(RejectCode::Malformed)?,
             claim: &claim,
             credential,
             agent_token: &Secret::from(agent_token.expose().to_owned()),
@@ -122,7 +122,10 @@ impl AgentAuthority for Agents {
         Box::pin(async move {
             let presented = Secret::from(registration_token.expose().to_owned());
             match self.registrations.check(cluster, &presented).await {
-                Ok(()) => Ok(RegistrationPermit { cluster: cluster.clone(), token_name: String::new() }),
+                Ok(made_at) => Ok(RegistrationPermit {
+                    cluster: cluster.clone(),
+                    token_made_at: u64::try_from(made_at.as_second()).unwrap_or_default(),
+                }),
                 Err(TokenRefused::Deleted) => Err(RejectCode::ClusterDeleted),
                 Err(TokenRefused::Expired) => Err(RejectCode::RegistrationTokenExpired),
                 Err(TokenRefused::Store(error)) => {
@@ -187,6 +190,7 @@ fn verify(
 fn code(reason: RefusalReason) -> RejectCode {
     match reason {
         RefusalReason::IdentityMismatch | RefusalReason::CertificateAuthorityChanged => RejectCode::IdentityMismatch,
+        RefusalReason::RegistrationTokenSpent => RejectCode::RegistrationTokenSpent,
         RefusalReason::ClaimMismatch => RejectCode::ClaimMismatch,
         RefusalReason::ApiServerUnreachable => RejectCode::ApiServerUnreachable,
         RefusalReason::CertificateInvalid => RejectCode::ApiServerUntrusted,
@@ -195,5 +199,41 @@ fn code(reason: RefusalReason) -> RejectCode {
         RefusalReason::AgentTokenInvalid => RejectCode::Unauthenticated,
         // A reason that a newer server wrote is none that this one gives.
         RefusalReason::Internal | RefusalReason::Unknown | _ => RejectCode::Internal,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use cattle_api::management::ClusterSpec;
+    use cattle_store::SqliteStore;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_cluster_that_never_was_and_one_that_was_deleted_have_one_answer() {
+        let directory = tempfile::tempdir().unwrap();
+        let store: Arc<dyn Store> = Arc::new(SqliteStore::open(&directory.path().join("data")).unwrap());
+        let trust = Arc::new(AgentTrust { server_id: "server".into() });
+        let registrations = Arc::new(Registrations::new(Arc::clone(&store), trust, |_, _, _| false));
+        let rebinding = Rebinding::new(Arc::clone(&store));
+        let agents = Agents::new(Arc::clone(&store), registrations, rebinding, "server".into());
+        let clusters = Typed::<Cluster>::new(store);
+        for name in ["c-here0", "c-gone0"] {
+            clusters.create(&Cluster::new(name, ClusterSpec::default()), Vec::new()).await.unwrap();
+        }
+        clusters.delete(None, "c-gone0").await.unwrap();
+        let token = cattle_proto::secret::Secret::new("a.b.c".to_owned());
+        for (name, code) in [
+            ("c-gone0", RejectCode::ClusterDeleted),
+            ("c-never", RejectCode::ClusterDeleted),
+            ("c-here0", RejectCode::NotRegistered),
+        ] {
+            let cluster = name.parse().unwrap();
+            assert_eq!(agents.authenticate(&cluster, &token).await.unwrap_err(), code, "{name}");
+            // With a registration token that nobody made, they are all the same.
+            let refused = agents.begin_registration(&cluster, &token).await.unwrap_err();
+            assert_eq!(refused, RejectCode::RegistrationTokenUnknown, "{name}");
+        }
+        assert!(RejectCode::ClusterDeleted.to_string().contains("or the agent belongs to another server"));
     }
 }

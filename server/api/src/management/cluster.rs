@@ -127,6 +127,9 @@ pub struct Registration {
     /// When the record was bound to its identity for the first time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub registered_at: Option<Time>,
+    /// When a registration last wrote the identity. Registration tokens that were made before cannot change it any more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bound_at: Option<Time>,
     /// The last attempt that was refused since then. An attempt that succeeds removes it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_refusal: Option<Refusal>,
@@ -154,6 +157,8 @@ pub enum RefusalReason {
     IdentityMismatch,
     /// It is the same cluster by its UID, with another CA: `cattle cluster rebind` is needed.
     CertificateAuthorityChanged,
+    /// The registration token was made before the cluster was bound, and keys or name are others now.
+    RegistrationTokenSpent,
     /// What the agent claimed is not what its API server says.
     ClaimMismatch,
     /// The API server could not be reached through the agent.

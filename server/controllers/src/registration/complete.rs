@@ -14,7 +14,7 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Namespace;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
-use super::decide::{CaFingerprint, Decision, decide};
+use super::decide::{CaFingerprint, Claim, Decision, Token, decide};
 use super::token::{self, TokenMatch, TokenRefused};
 use crate::credential::ServerCredential;
 use crate::facts::{self, IssuerKeys};
@@ -39,6 +39,8 @@ pub trait Trust: Send + Sync + 'static {
 pub struct Attempt<'a> {
     /// The record.
     pub cluster: &'a ClusterId,
+    /// When the registration token was made.
+    pub token_made_at: Timestamp,
     /// What the agent says.
     pub claim: &'a ClusterClaim,
     /// The token of the server's account that the agent requested.
@@ -54,8 +56,10 @@ pub struct Attempt<'a> {
 pub enum Bound {
     /// The record was bound.
     Now,
-    /// It was bound to this cluster already.
+    /// It was bound to this cluster already, and nothing of it is new: another replica, or a retry.
     Again,
+    /// It was bound to this cluster already; a fresh token replaced its keys, its name and the server's credential.
+    Renewed,
     /// It has a new CA now.
     NewCa,
 }
@@ -90,11 +94,12 @@ impl Registrations {
         Self { store, trust, matches }
     }
 
-    /// Whether the token may register the cluster now. For the manifest and for agents' handshakes. Cancel-safe.
+    /// Whether the token may register the cluster now, and when it was made. For the manifest and for agents' handshakes.
+    /// Cancel-safe.
     ///
     /// # Errors
     /// See [`TokenRefused`]. To strangers all of them are one answer.
-    pub async fn check(&self, cluster: &ClusterId, presented: &Secret) -> Result<(), TokenRefused> {
+    pub async fn check(&self, cluster: &ClusterId, presented: &Secret) -> Result<Timestamp, TokenRefused> {
         token::check(&self.store, cluster, presented, self.matches, Timestamp::now()).await
     }
 
@@ -175,9 +180,16 @@ impl Registrations {
             let record = clusters.get(None, attempt.cluster.as_str()).await.map_err(|error| internal(&error))?;
             let gone = || RegistrationError::new(RefusalReason::Internal, "the cluster was deleted");
             let mut record = record.filter(|record| record.metadata.deletion_timestamp.is_none()).ok_or_else(gone)?;
-            let how = enter(&mut record, attempt.claim, keys, ca, Timestamp::now())?;
+            let shown = Shown { claim: attempt.claim, keys, ca };
+            let before = record.clone();
+            let how = enter(&mut record, &shown, attempt.token_made_at, Timestamp::now())?;
+            if record == before {
+                return Ok(how);
+            }
             let object = resource::encode(&record).map_err(|error| internal(&error))?;
-            let sealed = vec![(SERVER_CREDENTIAL.to_owned(), attempt.credential.seal())];
+            // Whoever only repeats itself replaces nothing, the credential included.
+            let credential = (how != Bound::Again).then(|| (SERVER_CREDENTIAL.to_owned(), attempt.credential.seal()));
+            let sealed = credential.into_iter().collect();
             match self.store.commit(Write::Update { object, sealed }.into()).await {
                 Ok(_) => return Ok(how),
                 Err(StoreError::Conflict(_)) => {}
@@ -202,39 +214,64 @@ impl Registrations {
     }
 }
 
+/// What an attempt has shown: the claim, verified, and what the API server itself said.
+struct Shown<'a> {
+    claim: &'a ClusterClaim,
+    keys: &'a IssuerKeys,
+    ca: &'a CaFingerprint,
+}
+
+impl Shown<'_> {
+    /// The identity as it is recorded, with the CA as text and generation of the caller's choice.
+    fn identity(&self, ca_cert: String, ca_generation: i64) -> ClusterIdentity {
+        ClusterIdentity {
+            kube_system_uid: self.claim.kube_system_uid.as_str().to_owned(),
+            ca_cert,
+            ca_generation,
+            api_server_name: self.claim.server_name.as_str().to_owned(),
+            issuer: self.keys.issuer.clone(),
+            jwks: self.keys.jwks.clone(),
+        }
+    }
+}
+
 /// Changes the record as [`decide`] says.
 fn enter(
     record: &mut Cluster,
-    claim: &ClusterClaim,
-    keys: &IssuerKeys,
-    ca: &CaFingerprint,
+    shown: &Shown<'_>,
+    token_made_at: Timestamp,
     now: Timestamp,
 ) -> Result<Bound, RegistrationError> {
     let status = record.status.get_or_insert_default();
-    let decision = decide(status.identity.as_ref(), record.spec.rebind.as_ref(), claim.kube_system_uid.as_str(), ca);
-    let how = match decision {
+    let registration = status.registration.get_or_insert_default();
+    let bound_at = registration.bound_at.as_ref().or(registration.registered_at.as_ref());
+    let token = Token::of(token_made_at, bound_at.map(|at| at.0));
+    let claim = Claim {
+        uid: shown.claim.kube_system_uid.as_str(),
+        ca: shown.ca,
+        server_name: shown.claim.server_name.as_str(),
+        keys: shown.keys,
+    };
+    let how = match decide(status.identity.as_ref(), record.spec.rebind.as_ref(), token, &claim) {
         Decision::Bind => Bound::Now,
-        Decision::Refresh => Bound::Again,
+        Decision::Repeat => Bound::Again,
+        Decision::Refresh => Bound::Renewed,
         Decision::Rebind => Bound::NewCa,
         Decision::Refuse(reason, message) => return Err(RegistrationError { reason, message }),
     };
+    registration.last_refusal = None;
+    if how == Bound::Again {
+        return Ok(how);
+    }
+    registration.registered_at.get_or_insert(Time(now));
+    registration.bound_at = Some(Time(now));
     let before = status.identity.take();
     // Never a generation that any record of this name had before: connections are pooled by it.
     let fresh = before.as_ref().map_or(0, |before| before.ca_generation + 1).max(now.as_millisecond());
-    let kept = before.filter(|_| how == Bound::Again).map(|before| (before.ca_cert, before.ca_generation));
-    let (ca_cert, ca_generation) = kept.unwrap_or_else(|| (claim.ca_pem.as_str().to_owned(), fresh));
-    status.identity = Some(ClusterIdentity {
-        kube_system_uid: claim.kube_system_uid.as_str().to_owned(),
-        ca_cert,
-        ca_generation,
-        api_server_name: claim.server_name.as_str().to_owned(),
-        issuer: keys.issuer.clone(),
-        jwks: keys.jwks.clone(),
-    });
+    let kept = before.filter(|_| how == Bound::Renewed).map(|before| (before.ca_cert, before.ca_generation));
+    let (ca_cert, ca_generation) = kept.unwrap_or_else(|| (shown.claim.ca_pem.as_str().to_owned(), fresh));
+    status.identity = Some(shown.identity(ca_cert, ca_generation));
     status.driver.get_or_insert_with(|| "imported".to_owned());
-    let registration = status.registration.get_or_insert_default();
-    registration.registered_at.get_or_insert(Time(now));
-    registration.last_refusal = None;
     if how == Bound::NewCa {
         record.spec.rebind = None;
     }

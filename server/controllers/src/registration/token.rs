@@ -33,14 +33,14 @@ pub enum TokenRefused {
     Store(#[source] StoreError),
 }
 
-/// Checks a token of a cluster. Every token of the cluster is compared, so the time says nothing about which one it was.
+/// Checks a token of a cluster and answers when it was made. Every token of the cluster is compared, so the time says nothing about which one it was.
 pub(crate) async fn check(
     store: &Arc<dyn Store>,
     cluster: &ClusterId,
     presented: &Secret,
     matches: TokenMatch,
     now: Timestamp,
-) -> Result<(), TokenRefused> {
+) -> Result<Timestamp, TokenRefused> {
     let record =
         Typed::<Cluster>::new(Arc::clone(store)).get(None, cluster.as_str()).await.map_err(TokenRefused::Store)?;
     let tokens = Typed::<ClusterRegistrationToken>::new(Arc::clone(store));
@@ -60,7 +60,11 @@ pub(crate) async fn check(
     if record.is_some_and(|record| record.metadata.deletion_timestamp.is_some()) {
         return Err(TokenRefused::Deleted);
     }
-    if is_live(token, now) { Ok(()) } else { Err(TokenRefused::Expired) }
+    if !is_live(token, now) {
+        return Err(TokenRefused::Expired);
+    }
+    // One without a time was not made by this server; it is older than any binding.
+    Ok(token.metadata.creation_timestamp.as_ref().map_or(Timestamp::UNIX_EPOCH, |made| made.0))
 }
 
 /// A token without an end was not made by this server and is not good.

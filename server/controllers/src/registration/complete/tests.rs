@@ -25,9 +25,21 @@ fn at(second: i64) -> Timestamp {
     Timestamp::from_second(second).unwrap()
 }
 
+/// With a token that was made a second ago.
 fn try_enter(record: &mut Cluster, claim: &ClusterClaim, issuer: &str, second: i64) -> Result<Bound, RefusalReason> {
-    let ca = CaFingerprint::of(claim.ca_pem.as_str()).unwrap();
-    enter(record, claim, &keys(issuer), &ca, at(second)).map_err(|error| error.reason)
+    try_with(second - 1, record, claim, issuer, second)
+}
+
+fn try_with(
+    made: i64,
+    record: &mut Cluster,
+    claim: &ClusterClaim,
+    issuer: &str,
+    second: i64,
+) -> Result<Bound, RefusalReason> {
+    let (keys, ca) = (keys(issuer), CaFingerprint::of(claim.ca_pem.as_str()).unwrap());
+    let shown = Shown { claim, keys: &keys, ca: &ca };
+    enter(record, &shown, at(made), at(second)).map_err(|error| error.reason)
 }
 
 fn identity(record: &Cluster) -> ClusterIdentity {
@@ -42,12 +54,32 @@ fn bound_once_then_refreshed() {
     let first = identity(&record);
     assert_eq!((first.kube_system_uid.as_str(), first.issuer.as_str()), (UID, "https://one"));
 
-    assert_eq!(try_enter(&mut record, &claim(UID, "AAAA"), "https://two", 20), Ok(Bound::Again));
+    assert_eq!(try_enter(&mut record, &claim(UID, "AAAA"), "https://two", 20), Ok(Bound::Renewed));
     let second = identity(&record);
     assert_eq!((second.issuer.as_str(), second.ca_generation), ("https://two", first.ca_generation));
     assert_eq!(record.metadata.finalizers.as_ref().unwrap().len(), 1);
     let registration = record.status.unwrap().registration.unwrap();
     assert_eq!(registration.registered_at, Some(Time(at(10))));
+}
+
+#[test]
+fn the_token_that_bound_a_cluster_cannot_change_it_later() {
+    let mut record = Cluster::new("c-abcde", ClusterSpec::default());
+    let same = claim(UID, "AAAA");
+    assert_eq!(try_with(5, &mut record, &same, "https://one", 10), Ok(Bound::Now));
+    let bound = record.clone();
+    // The other replica, a moment later, and a retry after an hour.
+    for second in [10, 3600] {
+        assert_eq!(try_with(5, &mut record, &same, "https://one", second), Ok(Bound::Again));
+        assert_eq!(record, bound, "a repetition changes nothing");
+    }
+    let spent = Err(RefusalReason::RegistrationTokenSpent);
+    assert_eq!(try_with(5, &mut record, &same, "https://two", 20), spent);
+    assert_eq!(identity(&record), identity(&bound));
+    assert_eq!(try_with(19, &mut record, &same, "https://two", 20), Ok(Bound::Renewed));
+    // Now that one is spent as well.
+    assert_eq!(try_with(19, &mut record, &same, "https://three", 30), spent);
+    assert_eq!(identity(&record).issuer, "https://two");
 }
 
 #[test]
