@@ -84,9 +84,22 @@ fn member_subject(member: &ClusterRoleTemplateBinding) -> Option<Subject> {
     if let Some(group) = spec.group() {
         return group_subject(group);
     }
-    let user =
-        if spec.user_name.is_empty() { spec.user_principal_name.strip_prefix("local://")? } else { &spec.user_name };
-    user_subject(user)
+    user_subject(user_of(member)?)
+}
+
+/// The user whom the membership is for; `None` for a group's.
+pub(crate) fn user_of(member: &ClusterRoleTemplateBinding) -> Option<&str> {
+    let spec = &member.spec;
+    match (spec.group(), spec.user_name.as_str()) {
+        (Some(_), _) => None,
+        (None, "") => spec.user_principal_name.strip_prefix("local://"),
+        (None, user) => Some(user),
+    }
+}
+
+/// The user whom a global role is given to; `None` for a group's.
+pub(crate) fn admin_user(global: &GlobalRoleBinding) -> Option<&str> {
+    Some(global.spec.user_name.as_str()).filter(|user| !user.is_empty())
 }
 
 /// A user of ours; the names of Kubernetes' own users are not.

@@ -115,6 +115,7 @@ pub(crate) struct World {
     access: AccessIndex,
     listed: BTreeSet<Fact>,
     clusters: BTreeMap<String, Arc<Cluster>>,
+    /// Login names of the users that may sign in.
     logins: BTreeMap<String, String>,
     tokens: BTreeMap<String, String>,
     templates: BTreeMap<String, RoleTemplate>,
@@ -142,6 +143,11 @@ impl World {
 
     pub(crate) fn members(&self, cluster: &str) -> impl Iterator<Item = &ClusterRoleTemplateBinding> {
         self.members.get(cluster).into_iter().flat_map(BTreeMap::values)
+    }
+
+    /// Whether the user exists and is not disabled.
+    pub(crate) fn is_active(&self, user: &str) -> bool {
+        self.logins.contains_key(user)
     }
 
     /// Who may enter the cluster.
@@ -200,7 +206,10 @@ impl World {
             return;
         }
         match kind {
-            Fact::User => put(&mut self.logins, name, read::<User>(object).map(|user| user.spec.username)),
+            Fact::User => {
+                let active = read::<User>(object).filter(|user| user.spec.is_enabled());
+                put(&mut self.logins, name, active.map(|user| user.spec.username));
+            }
             Fact::Token => put(&mut self.tokens, name, read::<Token>(object).map(|token| token.spec.user_id)),
             Fact::RoleTemplate => put(&mut self.templates, name, read(object)),
             Fact::GlobalRoleBinding => put(&mut self.admins, name, read(object)),

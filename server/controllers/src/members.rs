@@ -23,11 +23,13 @@ pub(crate) struct Membership {
 }
 
 impl Membership {
+    /// Whoever may not sign in has no rights downstream either: those of a disabled user come back with the user.
     pub(crate) fn of(world: &World, cluster: &str) -> Self {
+        let active = |user: Option<&str>| user.is_none_or(|user| world.is_active(user));
         Self {
             templates: world.templates().clone(),
-            members: world.members(cluster).cloned().collect(),
-            admins: world.admins().cloned().collect(),
+            members: world.members(cluster).filter(|member| active(bindings::user_of(member))).cloned().collect(),
+            admins: world.admins().filter(|admin| active(bindings::admin_user(admin))).cloned().collect(),
         }
     }
 
@@ -115,5 +117,80 @@ async fn act_binding(api: &Api<ClusterRoleBinding>, step: BindingStep) -> Result
         BindingStep::Create(binding) => apply::create(api, &binding).await,
         BindingStep::Update(binding) => apply::update(api, &binding).await,
         BindingStep::Delete(meta) => apply::delete(api, &meta).await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use cattle_api::management::{
+        ClusterRoleTemplateBindingFields, GlobalRoleBindingFields, RoleTemplateFields, User, UserFields,
+    };
+    use cattle_api::resource::{self, Kind};
+    use cattle_auth::Kind as Fact;
+    use cattle_store::EventKind;
+
+    use super::*;
+
+    fn add<K: Kind>(world: &mut World, kind: Fact, object: &K) {
+        world.apply(kind, EventKind::Added, &resource::encode(object).unwrap());
+    }
+
+    fn user(name: &str, enabled: bool) -> User {
+        User::new(name, UserFields { username: name[2..].into(), enabled: Some(enabled), ..Default::default() })
+    }
+
+    /// Alice by name, bob by principal, a group, and root as a global administrator.
+    fn world() -> World {
+        let mut world = World::default();
+        add(&mut world, Fact::RoleTemplate, &RoleTemplate::new("cluster-owner", RoleTemplateFields::default()));
+        let subjects = [("u-alice", "", ""), ("", "local://u-bob", ""), ("", "", "github_org://1")];
+        for (at, (user, principal, group)) in subjects.into_iter().enumerate() {
+            let fields = ClusterRoleTemplateBindingFields {
+                cluster_name: "c-abcde".into(),
+                role_template_name: "cluster-owner".into(),
+                user_name: user.into(),
+                user_principal_name: principal.into(),
+                group_principal_name: group.into(),
+                ..Default::default()
+            };
+            let mut member = ClusterRoleTemplateBinding::new(&format!("m{at}"), fields);
+            member.metadata.namespace = Some("c-abcde".into());
+            add(&mut world, Fact::ClusterRoleTemplateBinding, &member);
+        }
+        let fields = GlobalRoleBindingFields {
+            global_role_name: "admin".into(),
+            user_name: "u-root".into(),
+            ..Default::default()
+        };
+        add(&mut world, Fact::GlobalRoleBinding, &GlobalRoleBinding::new("g1", fields));
+        for name in ["u-alice", "u-bob", "u-root"] {
+            add(&mut world, Fact::User, &user(name, true));
+        }
+        world
+    }
+
+    fn subjects(world: &World) -> BTreeSet<String> {
+        let bindings = Membership::of(world, "c-abcde").bindings(&BTreeSet::new());
+        let subjects = bindings.into_values().flat_map(|binding| binding.subjects.unwrap_or_default());
+        subjects.map(|subject| subject.name).collect()
+    }
+
+    #[test]
+    fn who_may_not_sign_in_has_no_rights_downstream_until_they_may() {
+        let everybody = ["github_org://1", "u-alice", "u-bob", "u-root"].map(str::to_owned);
+        for name in ["u-alice", "u-bob", "u-root"] {
+            let mut world = world();
+            assert_eq!(subjects(&world), BTreeSet::from(everybody.clone()));
+            let others: BTreeSet<String> = everybody.iter().filter(|other| *other != name).cloned().collect();
+            let change = |world: &mut World, event, enabled| {
+                world.apply(Fact::User, event, &resource::encode(&user(name, enabled)).unwrap());
+            };
+            change(&mut world, EventKind::Modified, false);
+            assert_eq!(subjects(&world), others, "{name} is disabled");
+            change(&mut world, EventKind::Modified, true);
+            assert_eq!(subjects(&world), BTreeSet::from(everybody.clone()), "{name} is back");
+            change(&mut world, EventKind::Deleted, true);
+            assert_eq!(subjects(&world), others, "{name} was deleted");
+        }
     }
 }

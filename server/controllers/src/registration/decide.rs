@@ -239,24 +239,15 @@ mod tests {
     fn a_second_cluster_is_refused_whatever_the_administrator_allowed() {
         let new = ca(&["BBBB"]);
         let rebind = Rebind { ca_sha256: new.sha256().into() };
-        assert_eq!(
-            refused(&of(Some(&bound()), Some(&rebind), "uid-2", &new)),
-            Some(RefusalReason::IdentityMismatch)
-        );
-        assert_eq!(
-            refused(&of(Some(&bound()), None, "uid-2", &ca(&["AAAA"]))),
-            Some(RefusalReason::IdentityMismatch)
-        );
+        assert_eq!(refused(&of(Some(&bound()), Some(&rebind), "uid-2", &new)), Some(RefusalReason::IdentityMismatch));
+        assert_eq!(refused(&of(Some(&bound()), None, "uid-2", &ca(&["AAAA"]))), Some(RefusalReason::IdentityMismatch));
     }
 
     #[test]
     fn a_new_ca_needs_its_very_sum() {
         let new = ca(&["BBBB"]);
         let rebind = |sum: &str| Rebind { ca_sha256: sum.into() };
-        assert_eq!(
-            of(Some(&bound()), Some(&rebind(&new.sha256().to_uppercase())), "uid-1", &new),
-            Decision::Rebind
-        );
+        assert_eq!(of(Some(&bound()), Some(&rebind(&new.sha256().to_uppercase())), "uid-1", &new), Decision::Rebind);
         let wrong = rebind(ca(&["CCCC"]).sha256());
         let decision = of(Some(&bound()), Some(&wrong), "uid-1", &new);
         assert!(matches!(&decision, Decision::Refuse(_, message) if message.contains(new.sha256())));
