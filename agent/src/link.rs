@@ -177,6 +177,31 @@ mod tests {
         }
     }
 
+    #[tokio::test(start_paused = true)]
+    async fn a_loop_that_is_stuck_is_not_alive_whatever_it_was_doing_and_one_that_goes_on_is() {
+        let now = Instant::now();
+        let session = SessionId::new([1; 16]);
+        let refused = Why::Failed { stage: Stage::Authentication, code: "ClusterDeleted" };
+        for link in [
+            Link::Connecting { since: now },
+            Link::Waiting { until: now, why: refused },
+            Link::Up { session, phase: Phase::Serving, since: now },
+        ] {
+            let (writer, watch) = LinkWriter::new();
+            // A day of refusals, or of heartbeats, at the longest wait that there is.
+            for _ in 0..600 {
+                writer.publish(link.clone());
+                tokio::time::advance(crate::backoff::LONGEST_DEMAND + crate::backoff::CAP).await;
+                assert_eq!(watch.alive(), Ok(()), "{link:?}");
+            }
+            writer.progress().made();
+            tokio::time::advance(STUCK_AFTER).await;
+            assert_eq!(watch.alive(), Err("no attempt for 300s".into()), "{link:?}");
+            writer.progress().made();
+            assert_eq!(watch.alive(), Ok(()), "{link:?}");
+        }
+    }
+
     #[test]
     fn alive_until_nothing_happened_for_five_minutes() {
         assert_eq!(alive_after(STUCK_AFTER - Duration::from_secs(1)), Ok(()));

@@ -31,7 +31,11 @@ impl Relay {
         let Target::KubeApiserver = stream.header().target else {
             return stream.refuse(RefusedCode::UnknownTarget).await;
         };
-        match self.dial().await {
+        let dialed = tokio::select! {
+            dialed = self.dial() => dialed,
+            () = stream.given_up() => return tracing::debug!("the server gave the stream up"),
+        };
+        match dialed {
             Ok(api_server) => relay(stream, api_server).await,
             Err(error) => {
                 let code = refusal(&error);
@@ -61,8 +65,14 @@ async fn relay(stream: PendingStream, mut api_server: TcpStream) {
         Ok(stream) => stream,
         Err(error) => return tracing::debug!(error = %error.chain(), "the server gave the stream up"),
     };
+    // An API server that does not read must not keep what nobody waits for.
+    let given_up = stream.given_up();
     // No idle limit: a watch may be silent for hours, and the session's keepalive ends what is dead.
-    match splice(&mut stream, &mut api_server, None).await {
+    let spliced = tokio::select! {
+        spliced = splice(&mut stream, &mut api_server, None) => spliced,
+        () = given_up => return tracing::debug!("the server gave the stream up"),
+    };
+    match spliced {
         Ok(spliced) => tracing::debug!(to_api_server = spliced.forth, from_api_server = spliced.back, "stream ended"),
         Err(error) => tracing::debug!(error = %error.chain(), "stream cut"),
     }

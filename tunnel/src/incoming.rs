@@ -89,6 +89,14 @@ impl PendingStream {
         self.stream.id()
     }
 
+    /// Waits until the server gives the stream up before it has an answer. See [`TunnelStream::given_up`].
+    ///
+    /// # Cancel safety
+    /// Cancel safe.
+    pub fn given_up(&self) -> impl Future<Output = ()> + Send + 'static {
+        self.stream.given_up()
+    }
+
     /// Answers `Opened`; what follows belongs to the target.
     ///
     /// # Errors

@@ -71,7 +71,18 @@ pub(crate) struct StreamState {
     pub(crate) reset: AtomicBool,
     pub(crate) reader: AtomicWaker,
     pub(crate) writer: AtomicWaker,
+    /// Whoever waits for nothing but the peer's leave.
+    gone: AtomicWaker,
     blocked: AtomicBool,
+}
+
+impl StreamState {
+    /// Ready when the peer has reset the stream before it had said all. What it said before is not worth anything then.
+    pub(crate) fn poll_gone(&self, cx: &Context<'_>) -> Poll<()> {
+        self.gone.register(cx.waker());
+        let gone = self.reset.load(Ordering::Acquire) && !self.fin.load(Ordering::Acquire);
+        if gone { Poll::Ready(()) } else { Poll::Pending }
+    }
 }
 
 impl Shared {
@@ -133,6 +144,7 @@ impl Shared {
     pub(crate) fn saw_reset(&self, id: u32) {
         if let Some(state) = self.streams.lock().get(&id) {
             state.reset.store(true, Ordering::Release);
+            state.gone.wake();
         }
     }
 

@@ -72,6 +72,18 @@ impl TunnelStream {
         self.written
     }
 
+    /// Waits until the peer resets the stream without having closed its half: it has lost interest. Who is busy writing what
+    /// it read from here elsewhere, and so does not read, would not notice otherwise. The end of the session is no reset.
+    ///
+    /// One waits at a time: a later call takes the place of an earlier one.
+    ///
+    /// # Cancel safety
+    /// Cancel safe.
+    pub fn given_up(&self) -> impl Future<Output = ()> + Send + 'static {
+        let state = Arc::clone(&self.state);
+        std::future::poll_fn(move |cx| state.poll_gone(cx))
+    }
+
     /// The opening is done; what follows is counted.
     pub(crate) fn opened(mut self) -> Self {
         (self.read, self.written) = (0, 0);

@@ -67,6 +67,25 @@ async fn a_drop_after_the_peers_half_close_is_a_reset_and_no_end_of_file() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn who_does_not_read_hears_that_the_peer_has_lost_interest() {
+    let mut pair = Pair::new().await;
+    let (mut server, agent) = open(&mut pair).await;
+    server.write_all(&[7; 64 * 1024]).await.unwrap();
+    let given_up = agent.given_up();
+    assert!(tokio::time::timeout(SOON, agent.given_up()).await.is_err(), "the peer is there");
+    drop(server);
+    tokio::time::timeout(SOON, given_up).await.expect("a reset is heard without reading");
+
+    // A peer that has said all and is gone has not given up what it said.
+    let (mut server, mut agent) = open(&mut pair).await;
+    server.write_all(b"all of it").await.unwrap();
+    server.shutdown().await.unwrap();
+    drop(server);
+    assert!(tokio::time::timeout(SOON, agent.given_up()).await.is_err());
+    assert_eq!(read_to_end(&mut agent).await, b"all of it");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_drop_after_ones_own_half_close_frees_a_peer_that_goes_on_writing() {
     let mut pair = Pair::new().await;
     let (mut server, mut agent) = open(&mut pair).await;

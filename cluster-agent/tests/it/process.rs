@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::process::{ExitStatus, Stdio};
 use std::sync::Arc;
+use std::time::Duration;
 
 use cattle_agent::trust::CaChecksum;
 use cattle_proto::control::{AgentMessage, GoAway, ServerMessage};
@@ -24,10 +25,12 @@ use tokio_rustls::TlsConnector;
 
 use crate::api_server::{ApiServer, UID};
 use crate::pki::Ca;
-use crate::server::{Agent, Answer, Server};
+use crate::server::{Agent, Answer, Server, header, read_head};
 use crate::support::{SOON, soon};
 
 const NAME: &str = "kubernetes.default.svc";
+/// A name of the server that only a proxy knows: loopback never goes through one.
+const PROXIED: &str = "cattle.internal.test";
 const APISERVER: StreamHeader = StreamHeader::to(Target::KubeApiserver);
 /// Largest resident memory of an idle agent. The design's figure is for a release build; a debug build is larger in code,
 /// so the figure here is of the memory that is its own.
@@ -46,7 +49,7 @@ impl World {
     async fn start() -> Self {
         let (kubernetes_ca, ca, files) = (Ca::new("kubernetes"), Ca::new("Cattle CA"), tempfile::tempdir().unwrap());
         let api_server = ApiServer::start(kubernetes_ca.server(&[NAME]), 0).await;
-        let server = Server::start(ca.server(&["127.0.0.1"]), ca.pem(), Answer::Upgrade).await;
+        let server = Server::start(ca.server(&["127.0.0.1", PROXIED]), ca.pem(), Answer::Upgrade).await;
         for (name, text) in
             [("ca.crt", kubernetes_ca.pem()), ("sa-token", "sa.token".into()), ("agent-token", "agent.token".into())]
         {
@@ -265,6 +268,90 @@ async fn an_api_server_that_is_away_is_a_refusal_with_a_reason() {
     let serving = world.welcome(Phase::Serving).await;
     let refused = serving.session.open(APISERVER, SOON).await;
     assert_eq!(refused.err(), Some(OpenError::Refused(RefusedCode::ConnectionRefused)));
+}
+
+#[tokio::test]
+async fn what_nobody_waits_for_ends_at_an_api_server_that_does_not_read() {
+    let mut world = World::start().await;
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let mut command = world.command();
+    command.env("CATTLE_KUBERNETES_ADDRESS", listener.local_addr().unwrap().to_string());
+    let agent = Process::start(command).await;
+    let serving = world.welcome(Phase::Serving).await;
+    let mut stream = serving.session.open(APISERVER, SOON).await.unwrap();
+    let _silent = soon(listener.accept()).await.unwrap();
+    // Until sockets and windows are full and the agent is busy writing.
+    let chunk = [0; 64 * 1024];
+    while let Ok(written) = tokio::time::timeout(Duration::from_secs(2), stream.write_all(&chunk)).await {
+        written.unwrap();
+    }
+    drop(stream);
+    let counter = |metrics: &str, name: &str| -> u64 {
+        let line = metrics.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_else(|| panic!("{metrics}"));
+        line.trim().parse().unwrap()
+    };
+    let ended = async {
+        loop {
+            let metrics = agent.get("/metrics").await;
+            let opened = counter(&metrics, "cattle_tunnel_streams_opened_total ");
+            // The control stream is the one that stays.
+            if opened == counter(&metrics, "cattle_tunnel_streams_closed_total ") + 1 {
+                return;
+            }
+            tokio::task::yield_now().await;
+        }
+    };
+    soon(ended).await;
+}
+
+#[tokio::test]
+async fn the_password_of_a_proxy_goes_to_the_proxy_and_into_no_log() {
+    let mut world = World::start().await;
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let (proxy, server) = (listener.local_addr().unwrap(), world.server.address);
+    let (asked, mut heads) = tokio::sync::mpsc::channel(16);
+    let mut tasks = JoinSet::new();
+    tasks.spawn(async move {
+        let mut serving = JoinSet::new();
+        loop {
+            let (mut client, _) = listener.accept().await.unwrap();
+            let asked = asked.clone();
+            serving.spawn(async move {
+                let Some(head) = read_head(&mut client).await else { return };
+                let mut server = TcpStream::connect(server).await.unwrap();
+                client.write_all(b"HTTP/1.1 200 OK\r\n\r\n").await.unwrap();
+                asked.send(head).await.ok();
+                tokio::io::copy_bidirectional(&mut client, &mut server).await.ok();
+            });
+        }
+    });
+    let mut command = world.command();
+    command
+        .env("CATTLE_SERVER", format!("https://{PROXIED}:{}", server.port()))
+        .env("HTTPS_PROXY", format!("http://user:hunter2@{proxy}"))
+        .env("CATTLE_LOG_LEVEL", "trace");
+    let Process { mut child, mut log, .. } = Process::start(command).await;
+    // Read all the time: an agent whose log nobody takes stands still.
+    let mut logs = JoinSet::new();
+    logs.spawn(async move {
+        let mut text = String::new();
+        while let Some(line) = log.next_line().await.unwrap() {
+            text += &line;
+            text.push('\n');
+        }
+        text
+    });
+    let mut serving = world.welcome(Phase::Serving).await;
+    let head = soon(heads.recv()).await.unwrap();
+    // `user:hunter2`
+    assert_eq!(header(&head, "proxy-authorization"), Some("Basic dXNlcjpodW50ZXIy"));
+    kill(Pid::from_raw(child.id().unwrap().cast_signed()), Signal::SIGTERM).unwrap();
+    assert_eq!(serving.next().await.name(), "Leaving");
+    let (status, log) = (soon(child.wait()).await.unwrap(), soon(logs.join_next()).await.unwrap().unwrap());
+    assert!(status.success() && log.contains("proxy"), "{status}: {log}");
+    for secret in ["hunter2", "dXNlcjpodW50ZXIy"] {
+        assert!(!log.contains(secret), "{log}");
+    }
 }
 
 #[tokio::test]
