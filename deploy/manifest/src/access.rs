@@ -288,6 +288,50 @@ mod tests {
         }
     }
 
+    /// What the objects that are applied give an account, role by role: rules, or the name of a role of Kubernetes.
+    fn granted(account: &str) -> Vec<(String, serde_json::Value)> {
+        let objects = objects();
+        let bound = objects.iter().filter(|object| object.kind().ends_with("Binding"));
+        let of = bound.filter(|object| {
+            let subjects = object.as_json()["subjects"].as_array().cloned().unwrap_or_default();
+            subjects.iter().any(|subject| subject["name"] == account && subject["namespace"] == names::NAMESPACE)
+        });
+        let rules = of.map(|binding| {
+            let role = &binding.as_json()["roleRef"];
+            let found = objects.iter().find(|object| {
+                role["kind"] == object.kind()
+                    && role["name"] == object.name()
+                    && (object.kind() == "ClusterRole" || object.namespace() == binding.namespace())
+            });
+            let scope = format!("{} {}", binding.kind(), binding.namespace().unwrap_or("everywhere"));
+            (scope, found.map_or_else(|| role["name"].clone(), |role| role.as_json()["rules"].clone()))
+        });
+        rules.collect()
+    }
+
+    #[test]
+    fn the_agent_may_request_one_token_see_one_namespace_and_discover_the_issuer() {
+        let json = serde_json::json!([
+            ["ClusterRoleBinding everywhere", [{ "apiGroups": [""], "resources": ["namespaces"],
+                "resourceNames": ["kube-system"], "verbs": ["get"] }]],
+            ["ClusterRoleBinding everywhere", "system:service-account-issuer-discovery"],
+            ["RoleBinding cattle-system", [{ "apiGroups": [""], "resources": ["serviceaccounts/token"],
+                "resourceNames": ["cattle"], "verbs": ["create"] }]],
+        ]);
+        assert_eq!(serde_json::json!(granted(names::AGENT)), json);
+    }
+
+    #[test]
+    fn what_is_applied_is_what_is_documented() {
+        let mut applied: Vec<_> = granted(names::SERVER_ACCOUNT).into_iter().map(|(_, rules)| rules).collect();
+        applied.extend(granted(names::AGENT).into_iter().map(|(_, rules)| rules).filter(serde_json::Value::is_array));
+        let documented: Vec<_> = tables().iter().map(|table| serde_json::json!(table.rules())).collect();
+        assert_eq!(applied.len(), documented.len());
+        for rules in &documented {
+            assert!(applied.contains(rules), "{rules} is documented and not applied");
+        }
+    }
+
     #[test]
     fn secrets_are_granted_in_the_impersonation_namespace_only() {
         for table in tables().iter().filter(|table| table.name != names::IMPERSONATION_ROLE) {

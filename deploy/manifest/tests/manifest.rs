@@ -83,6 +83,57 @@ fn a_new_token_makes_a_new_secret_and_rolls_the_deployment() {
     assert_ne!(template(&old), template(&new));
 }
 
+/// The objects that differ between two manifests, as `kind name`.
+fn differing(old: &ImportManifest, new: &ImportManifest) -> Vec<String> {
+    let (old, new) = (old.build().unwrap(), new.build().unwrap());
+    let changed =
+        new.objects().iter().filter(|object| !old.objects().iter().any(|other| other.as_json() == object.as_json()));
+    changed.map(|object| format!("{} {}", object.kind(), object.name())).collect()
+}
+
+#[test]
+fn the_same_settings_make_the_same_manifest() {
+    assert_eq!(yaml(&input()), yaml(&input()));
+    assert!(differing(&input(), &input()).is_empty());
+}
+
+#[test]
+fn an_upgrade_changes_the_deployment_only_and_rolls_it_without_a_gap() {
+    let changes: [fn(&mut ImportManifest); 4] = [
+        |new| new.image = "cattle/cluster-agent:v0.2.0".parse().unwrap(),
+        |new| new.registry = Some("registry.example.com:5000".parse().unwrap()),
+        |new| new.ca_checksum = None,
+        |new| new.agent_env = vec![EnvVar::new("HTTPS_PROXY", "http://proxy.example.com:3128").unwrap()],
+    ];
+    let deployment = |input: &ImportManifest| {
+        let manifest = input.build().unwrap();
+        manifest.objects().iter().find(|object| object.kind() == "Deployment").unwrap().as_json()["spec"].clone()
+    };
+    for change in changes {
+        let mut new = input();
+        change(&mut new);
+        assert_eq!(differing(&input(), &new), ["Deployment cattle-cluster-agent"]);
+        let (mut before, mut after) = (deployment(&input()), deployment(&new));
+        assert_ne!(before["template"], after["template"], "pods roll when their template changes");
+        assert_eq!(after["strategy"]["rollingUpdate"]["maxUnavailable"], 0);
+        // What the API server refuses to change.
+        assert_eq!(before["selector"], after["selector"]);
+        before["template"] = Value::Null;
+        after["template"] = Value::Null;
+        assert_eq!(before, after, "and nothing else does");
+    }
+}
+
+#[test]
+fn a_manifest_for_a_bound_cluster_brings_a_token_and_leaves_all_else() {
+    let mut new = input();
+    new.registration_token = TOKEN.replace("bcd", "dcb").parse().unwrap_or_else(|_| panic!("a token"));
+    let differing = differing(&input(), &new);
+    assert_eq!(differing.len(), 2, "{differing:?}");
+    assert!(differing[0].starts_with("Secret cattle-credentials-"), "{differing:?}");
+    assert_eq!(differing[1], "Deployment cattle-cluster-agent");
+}
+
 #[test]
 fn every_object_is_labelled_ours_and_none_runs_as_the_server() {
     let manifest = input().build().unwrap();
