@@ -21,3 +21,4 @@ pub mod directory;
 pub mod downstream;
 pub mod impersonators;
 pub mod rebinding;
+pub mod session_probes;

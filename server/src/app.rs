@@ -9,7 +9,7 @@ use cattle_api::management::setting::known;
 use cattle_apiserver::{ApiServer, Hooks};
 use cattle_audit::{AuditError, FileSink, FileSinkConfig};
 use cattle_auth::{Access, AccessWatcher, Authenticator, Login, Passwords, Revocations};
-use cattle_controllers::{ClusterControllers, Context, registration::Registrations};
+use cattle_controllers::{ClusterControllers, Context, registration::Registrations, unit::UnitTask};
 use cattle_gateway::{Gateway, GatewayConfig};
 use cattle_proxy::{Dependencies, Limits, Metrics, Proxy};
 use cattle_runtime::{Runtime, shutdown::Shutdown};
@@ -29,6 +29,7 @@ use crate::{
         downstream::Downstream,
         impersonators::ControllersImpersonators,
         rebinding::Rebinding,
+        session_probes::SessionProbes,
     },
     config::Config,
     import::Import,
@@ -221,7 +222,8 @@ impl Parts {
         let directory = Directory::new(access.clone());
         let late = Downstream::late(gateway.clone(), credentials, rebinding);
         let context = Context { store: Arc::clone(store), clusters: Arc::clone(&late) as _ };
-        let controllers = Arc::new(ClusterControllers::new(context, Vec::new()));
+        let probes: Arc<dyn UnitTask> = Arc::new(SessionProbes::new(gateway.clone(), Arc::clone(&late)));
+        let controllers = Arc::new(ClusterControllers::new(context, vec![probes]));
         let metrics = Metrics::default();
         metrics.register(registry);
         let proxy = Arc::new(Proxy::new(Dependencies {

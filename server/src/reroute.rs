@@ -1,15 +1,15 @@
 //! Keeps warm connections on routes that are there to stay.
 //!
 //! A session that drains takes no new streams, but connections that were opened through it and wait in the proxy's pool
-//! would go on carrying requests until the session is cut. When a session leaves, the pool of its cluster is given up: the
-//! next requests take a new route, and what runs finishes where it is.
+//! would go on carrying requests until the session is cut. When a session leaves, or no longer reaches its API server while
+//! another does, the pool of its cluster is given up: the next requests take a new route, and what runs finishes where it is.
 
 use std::{
     collections::{HashMap, HashSet},
     sync::Arc,
 };
 
-use cattle_gateway::Gateway;
+use cattle_gateway::{Gateway, health::Health};
 use cattle_proto::id::{ClusterId, SessionId};
 use cattle_proxy::Proxy;
 
@@ -20,8 +20,8 @@ pub async fn renew_connections(gateway: Gateway, proxy: Arc<Proxy>) {
     let mut known = Sessions::default();
     loop {
         let present = registry.connected().into_iter().map(|cluster| {
-            let sessions = registry.members(&cluster).iter().map(|member| member.id()).collect();
-            (cluster, sessions)
+            let sessions = registry.members(&cluster).iter().map(|member| (member.id(), member.health())).collect();
+            (cluster, usable(sessions))
         });
         for cluster in known.replace(present.collect()) {
             proxy.renew_connections(&cluster);
@@ -32,7 +32,13 @@ pub async fn renew_connections(gateway: Gateway, proxy: Arc<Proxy>) {
     }
 }
 
-/// The sessions of each cluster when somebody last looked.
+/// The sessions that new streams take: those that are not bad, or all when there is no better one.
+fn usable(sessions: Vec<(SessionId, Health)>) -> HashSet<SessionId> {
+    let all_bad = sessions.iter().all(|(_, health)| *health == Health::Bad);
+    sessions.into_iter().filter(|(_, health)| all_bad || *health != Health::Bad).map(|(session, _)| session).collect()
+}
+
+/// The usable sessions of each cluster when somebody last looked.
 #[derive(Default)]
 struct Sessions(HashMap<ClusterId, HashSet<SessionId>>);
 
@@ -50,6 +56,21 @@ impl Sessions {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_session_that_fails_is_left_only_for_a_better_one() {
+        let session = |number| SessionId::new([number; 16]);
+        let of = |healths: &[Health]| {
+            let sessions = healths.iter().zip(1..).map(|(health, number)| (session(number), *health)).collect();
+            let mut usable: Vec<_> = usable(sessions).into_iter().map(|id| id.as_bytes()[0]).collect();
+            usable.sort_unstable();
+            usable
+        };
+        assert_eq!(of(&[Health::Good, Health::Bad, Health::Recovering]), [1, 3]);
+        assert_eq!(of(&[Health::Bad, Health::Bad]), [1, 2]);
+        assert_eq!(of(&[Health::Bad]), [1]);
+        assert!(of(&[]).is_empty());
+    }
 
     #[test]
     fn a_cluster_that_lost_a_session_is_named_and_no_other() {

@@ -5,7 +5,7 @@ use std::{path::Path, time::Duration};
 use anyhow::{Context, ensure};
 use base64::Engine as _;
 use cattle_harness::{ControlPlane, ControlPlaneOptions, wait_for};
-use cattle_tests::{Agent, Member, Server, claims, condition, resign, sha256};
+use cattle_tests::{Agent, Member, Relay, Server, Way, claims, condition, resign, sha256};
 use serde_json::{Value, json};
 
 const SOON: Duration = Duration::from_secs(60);
@@ -59,13 +59,16 @@ async fn keys_and_authority_of_a_cluster_may_change() -> anyhow::Result<()> {
     let admin = server.admin().clone();
     member.kubectl(&server, &admin, ["get", "namespaces"]).await?;
 
-    // Keys rotated while the agent was away: nothing that the server or the agent holds is good any more.
+    // Keys rotated while the agent was away: nothing that the server or the agent holds is good any more, and the token
+    // that bound the cluster, although it has hours to live, must not bring other keys.
     member.agent.process().kill().await?;
     member.control_plane.rotate_service_account_keys(false).await?;
     member.agent.refresh_files(&member.control_plane).await?;
-    member.agent.set_registration_token("")?;
     member.agent.start_again(&member.control_plane)?;
     wait_log(&member.agent, "code=\"UnknownSigningKey\"").await?;
+    let refusal = refused(&server, &member, "RegistrationTokenSpent").await?;
+    ensure!(refusal.contains("cattle cluster manifest"), "{refusal}");
+    wait_log(&member.agent, "code=\"RegistrationTokenSpent\"").await?;
     let fresh = server.add_registration_token(&member.id).await?;
     member.agent.set_registration_token(&fresh)?;
     member.agent.restart(&member.control_plane).await?;
@@ -126,6 +129,9 @@ async fn a_deleted_cluster_keeps_nothing_of_ours_and_can_register_elsewhere() ->
     let mut member = Member::join_with(&server, "second", control_plane).await?;
     ensure!(member.id != first, "the id was given out again");
     works(&server, &member).await?;
+    // So that the members' bindings and impersonators are among what is left behind.
+    server.add_member(&member.id, &user, "cluster-owner").await?;
+    wait_for("the member's rights", SOON, async || member.kubectl(&server, &user, ["get", "pods", "-A"]).await).await?;
     member.agent.process().kill().await?;
     let path = format!("{CLUSTERS}/{}", member.id);
     server.patch(&path, &json!({ "metadata": { "annotations": { "cattle.io/forget": "true" } } })).await?;
@@ -139,7 +145,13 @@ async fn a_deleted_cluster_keeps_nothing_of_ours_and_can_register_elsewhere() ->
     })
     .await?;
     member.agent.process().kill().await?;
-    // What is documented for a cluster that was forgotten; the manifest of the next record brings the rest in order.
+    // The lines that --forget prints, as they are printed.
+    for line in cattle_manifest::cleanup::commands() {
+        let words: Vec<_> = line.split_whitespace().collect();
+        ensure!(words[0] == "kubectl", "{line}");
+        member.control_plane.kubectl(words[1..].iter().copied()).ok().await.context(line.clone())?;
+    }
+    nothing_left(&member.control_plane).await?;
     let third = Member::join_with(&server, "third", member.control_plane).await?;
     works(&server, &third).await?;
     server.kubectl(&admin, ["delete", resource, &third.id]).await?.ok().await?;
@@ -268,20 +280,52 @@ async fn a_registration_token_is_shown_once(server: &Server, cluster: &str, toke
 
 async fn two_agents_serve_and_one_is_enough(server: &Server, member: &mut Member, token: &str) -> anyhow::Result<()> {
     let second = Agent::start_replica(&member.control_plane, server, &member.id, token, 1).await?;
-    wait_for("two sessions", SOON, async || {
-        let metrics = reqwest::get(format!("{}/metrics", server.admin_url())).await?.text().await?;
-        let sessions = metrics.lines().find(|line| line.contains("sessions ") && !line.starts_with('#'));
-        let sessions = sessions.with_context(|| format!("no sessions in {metrics}"))?;
-        ensure!(sessions.ends_with(" 2"), "{sessions}");
-        Ok(())
-    })
-    .await?;
+    wait_metric(server, "sessions", 2).await?;
+    an_agent_that_is_cut_off_carries_nothing(server, member).await?;
     let admin = server.admin().clone();
     member.agent.process().kill().await?;
     member.kubectl(server, &admin, ["get", "namespaces"]).await.context("with the second agent only")?;
     member.agent.start_again(&member.control_plane)?;
     drop(second);
     works(server, member).await
+}
+
+/// One of two agents loses its API server without a word, as behind a network that drops packets: its session lives, it
+/// still accepts streams, and users must not notice.
+async fn an_agent_that_is_cut_off_carries_nothing(server: &Server, member: &mut Member) -> anyhow::Result<()> {
+    let relay = Relay::start(format!("{}:6443", member.control_plane.address()).parse()?).await?;
+    member.agent.set_env("CATTLE_KUBERNETES_ADDRESS", relay.address().to_string());
+    member.agent.restart(&member.control_plane).await?;
+    wait_metric(server, "sessions", 2).await?;
+    relay.set(Way::Silent);
+    wait_metric(server, "sessions_failing", 1).await?;
+    let path = member.path("/api/v1/namespaces/kube-system");
+    for round in 0..5 {
+        // Together they are more than any pool holds: new streams are opened in every round.
+        let requests = (0..40).map(|_| server.get(&path, server.admin()));
+        for answer in futures_util::future::join_all(requests).await {
+            let status = answer?.status();
+            ensure!(status == 200, "round {round}: {status}");
+        }
+    }
+    relay.set(Way::Open);
+    wait_metric(server, "sessions_failing", 0).await?;
+    member.agent.set_env("CATTLE_KUBERNETES_ADDRESS", format!("{}:6443", member.control_plane.address()));
+    member.agent.restart(&member.control_plane).await?;
+    wait_metric(server, "sessions", 2).await
+}
+
+/// Waits until one of the gateway's gauges has this value.
+async fn wait_metric(server: &Server, gauge: &str, wanted: i64) -> anyhow::Result<()> {
+    wait_for(&format!("{gauge} to be {wanted}"), EVENTUALLY, async || {
+        let metrics = reqwest::get(format!("{}/metrics", server.admin_url())).await?.text().await?;
+        let mut lines = metrics.lines().filter_map(|line| line.rsplit_once(' '));
+        let found = lines.find(|(key, _)| *key == gauge || key.ends_with(&format!("_{gauge}")));
+        let (_, value) = found.with_context(|| format!("no {gauge} in {metrics}"))?;
+        ensure!(value == wanted.to_string(), "{value}");
+        Ok(())
+    })
+    .await
 }
 
 async fn doctor_names_what_is_wrong(server: &Server, member: &Member) -> anyhow::Result<()> {

@@ -6,6 +6,7 @@ use cattle_proto::id::{ClusterId, SessionId};
 use cattle_proto::stream::{RefusedCode, StreamHeader};
 use cattle_tunnel::{OpenError, TunnelStream};
 
+use crate::health::Evidence;
 use crate::metrics::DialOutcome;
 use crate::registry::{Link, Registry};
 
@@ -17,7 +18,7 @@ pub(crate) const ROUTE_TIME: Duration = Duration::from_secs(2);
 pub struct Dialed {
     /// The stream: a raw connection to the target.
     pub stream: TunnelStream,
-    /// Whose it is, for logs and for [`Registry::probed`].
+    /// Whose it is, for logs.
     pub session: SessionId,
 }
 
@@ -30,7 +31,11 @@ pub(crate) async fn dial(registry: &Registry, cluster: &ClusterId, header: Strea
             Ok(stream) => return Ok(Dialed { stream, session: member.id() }),
             Err(error) => {
                 tracing::debug!(%cluster, session = %member.id(), %error, "a route did not take the stream");
-                last = Some(DialError::from(error));
+                let error = DialError::from(error);
+                if error.is_the_routes() {
+                    registry.observe(cluster, member.id(), Evidence::Failed);
+                }
+                last = Some(error);
             }
         }
     }
@@ -72,6 +77,18 @@ pub enum DialError {
 }
 
 impl DialError {
+    /// Whether the session does not reach its target: the next streams had better take another one. A session that ends, or
+    /// is only full, is no evidence about the way behind it.
+    const fn is_the_routes(self) -> bool {
+        match self {
+            Self::Timeout => true,
+            Self::Refused { code } => {
+                matches!(code, RefusedCode::ConnectionRefused | RefusedCode::DialTimeout | RefusedCode::Unreachable)
+            }
+            Self::NotConnected { .. } | Self::Lost | Self::Busy | Self::Protocol => false,
+        }
+    }
+
     pub(crate) const fn outcome(self) -> DialOutcome {
         match self {
             Self::NotConnected { .. } => DialOutcome::NotConnected,

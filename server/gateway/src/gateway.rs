@@ -37,12 +37,13 @@ impl Gateway {
     #[must_use]
     pub fn new(config: GatewayConfig, authority: Arc<dyn AgentAuthority>, events: Arc<dyn SessionEvents>) -> Self {
         let half_open = Arc::new(Semaphore::new(config.half_open));
+        let registry = Registry::new(config.metrics.sessions_failing.clone());
         Self {
             inner: Arc::new(Inner {
                 config,
                 authority,
                 events,
-                registry: Registry::new(),
+                registry,
                 half_open,
                 tasks: TaskTracker::new(),
                 stopping: watch::Sender::new(None),

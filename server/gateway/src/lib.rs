@@ -15,8 +15,8 @@
 //! - **[`Gateway::dial`]** tries the cluster's routes, best first ([`route`]), two seconds each. Only the stream's header is
 //!   sent before the agent has answered, so any failure may be tried on the next route.
 //!
-//! The server's own evidence decides which session is good: keepalives end dead ones, and whoever probes through the users'
-//! path tells the result to [`Registry::probed`].
+//! The server's own evidence decides which session is good ([`health`]): keepalives end dead ones, a dial that fails at the
+//! agent counts against its session, and whoever probes sessions one by one tells [`Registry::observe`] the results.
 #![forbid(unsafe_code)]
 
 mod accept;
@@ -24,6 +24,7 @@ mod authority;
 mod config;
 mod dial;
 mod gateway;
+pub mod health;
 mod metrics;
 mod registration;
 mod registry;

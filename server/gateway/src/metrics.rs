@@ -21,6 +21,8 @@ pub struct GatewayMetrics {
     pub half_open: Gauge<i64, AtomicI64>,
     /// Sessions that carry traffic.
     pub sessions: Gauge<i64, AtomicI64>,
+    /// Sessions whose agent does not reach its API server.
+    pub sessions_failing: Gauge<i64, AtomicI64>,
 }
 
 /// Outcome of a handshake.
@@ -58,6 +60,8 @@ impl GatewayMetrics {
         registry.register("dials", "Dials into clusters by outcome", self.dials.clone());
         registry.register("half_open_peers", "Peers that have not been answered yet", self.half_open.clone());
         registry.register("sessions", "Sessions that carry traffic", self.sessions.clone());
+        let help = "Sessions whose agent does not reach its API server";
+        registry.register("sessions_failing", help, self.sessions_failing.clone());
     }
 
     pub(crate) fn handshake(&self, outcome: &'static str) {

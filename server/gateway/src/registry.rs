@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use cattle_proto::capability::Capabilities;
@@ -11,14 +11,21 @@ use cattle_proto::handshake::{AgentKind, RejectCode};
 use cattle_proto::id::{ClusterId, InstanceId, SessionId, Software};
 use cattle_tunnel::Session;
 use parking_lot::Mutex;
+use prometheus_client::metrics::gauge::Gauge;
 use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::authority::AgentIdentity;
+use crate::authority::{AgentIdentity, SessionDialer};
+use crate::health::{Evidence, Health, Record};
 use crate::route::{self, Candidate};
 
 /// Most clusters that are remembered without a session. Who knocks under invented names must not fill the memory.
 const REMEMBERED: usize = 10_000;
+
+/// Sessions of one pod that carry streams at once. A pod is one process; a few more are those of containers before it, which
+/// the keepalive is about to end. Whoever has a pod's token cannot fill the memory with them.
+const SESSIONS_PER_POD: usize = 4;
 
 /// Commands to one session's control stream that may wait.
 const COMMANDS: usize = 4;
@@ -29,7 +36,11 @@ pub struct Registry {
     clusters: Mutex<HashMap<ClusterId, Entry>>,
     generations: AtomicU64,
     changes: watch::Sender<u64>,
+    failing: Failing,
 }
+
+/// Counts sessions that do not reach their target.
+type Failing = Gauge<i64, AtomicI64>;
 
 #[derive(Debug, Default)]
 struct Entry {
@@ -103,9 +114,28 @@ pub struct Member {
 
 #[derive(Debug)]
 struct State {
-    healthy: AtomicBool,
+    health: Mutex<Record>,
+    failing: Failing,
     heartbeat: Mutex<Option<(Heartbeat, u64)>>,
     superseded: CancellationToken,
+}
+
+impl State {
+    /// Takes in what was seen of the session; whether that changes how it is.
+    fn observe(&self, evidence: Evidence) -> bool {
+        let mut record = self.health.lock();
+        let before = record.health();
+        record.observe(evidence, Instant::now());
+        let after = record.health();
+        self.failing.inc_by(i64::from(after == Health::Bad) - i64::from(before == Health::Bad));
+        before != after
+    }
+}
+
+impl Drop for State {
+    fn drop(&mut self) {
+        self.failing.dec_by(i64::from(self.health.get_mut().health() == Health::Bad));
+    }
 }
 
 /// What the server wants of one agent.
@@ -127,10 +157,16 @@ impl Member {
         *self.state.heartbeat.lock()
     }
 
-    /// Whether the last probe through this session passed, or none has been made yet.
+    /// What the server's own evidence says of this session.
     #[must_use]
-    pub fn is_healthy(&self) -> bool {
-        self.state.healthy.load(Ordering::Relaxed)
+    pub fn health(&self) -> Health {
+        self.state.health.lock().health()
+    }
+
+    /// Opens streams through this session and no other, to look whether it works.
+    #[must_use]
+    pub fn dialer(&self) -> SessionDialer {
+        SessionDialer::new(self.session.clone())
     }
 
     pub(crate) fn heard(&self, heartbeat: Heartbeat) {
@@ -145,7 +181,7 @@ impl Member {
         let handle = self.session.handle();
         Candidate {
             kind: self.identity.kind,
-            healthy: self.is_healthy(),
+            health: self.health(),
             open: self.capabilities.contains(Capabilities::KUBE_APISERVER)
                 && !handle.is_draining()
                 && handle.close_reason().is_none(),
@@ -177,8 +213,9 @@ impl Drop for Place {
 }
 
 impl Registry {
-    pub(crate) fn new() -> Arc<Self> {
-        Arc::new(Self { clusters: Mutex::default(), generations: AtomicU64::new(0), changes: watch::Sender::new(0) })
+    pub(crate) fn new(failing: Failing) -> Arc<Self> {
+        let (generations, changes) = (AtomicU64::new(0), watch::Sender::new(0));
+        Arc::new(Self { clusters: Mutex::default(), generations, changes, failing })
     }
 
     /// Whether the cluster is connected.
@@ -220,12 +257,12 @@ impl Registry {
         self.changes.subscribe()
     }
 
-    /// Takes in the result of a probe through one session.
-    pub fn probed(&self, cluster: &ClusterId, session: SessionId, healthy: bool) {
-        for member in self.members(cluster) {
-            if member.id() == session && member.state.healthy.swap(healthy, Ordering::Relaxed) != healthy {
-                self.changed();
-            }
+    /// Takes in what was seen of one session: of a probe through it, or of a dial.
+    pub fn observe(&self, cluster: &ClusterId, session: SessionId, evidence: Evidence) {
+        let Some(member) = self.members(cluster).into_iter().find(|member| member.id() == session) else { return };
+        if member.state.observe(evidence) {
+            tracing::info!(%cluster, %session, pod = %member.identity.pod, health = ?member.health(), "route");
+            self.changed();
         }
     }
 
@@ -250,9 +287,14 @@ impl Registry {
         if !known && (code == RejectCode::ClusterDeleted || clusters.len() >= REMEMBERED) {
             return;
         }
-        clusters.entry(cluster.clone()).or_default().last_reject = Some(LastReject { code, at: unix_now() });
+        let last = &mut clusters.entry(cluster.clone()).or_default().last_reject;
+        let news = last.is_none_or(|last| last.code != code);
+        *last = Some(LastReject { code, at: unix_now() });
         drop(clusters);
-        self.changed();
+        // Agents knock for ever, and anybody may: that wakes nobody.
+        if news {
+            self.changed();
+        }
     }
 
     /// Enters a session. An older one of the same process is superseded: it has a moment to finish its streams.
@@ -265,8 +307,12 @@ impl Registry {
         capabilities: Capabilities,
     ) -> (Place, mpsc::Receiver<Command>) {
         let (commands, receiver) = mpsc::channel(COMMANDS);
-        let state =
-            State { healthy: AtomicBool::new(true), heartbeat: Mutex::new(None), superseded: CancellationToken::new() };
+        let state = State {
+            health: Mutex::default(),
+            failing: self.failing.clone(),
+            heartbeat: Mutex::default(),
+            superseded: CancellationToken::new(),
+        };
         let member = Arc::new(Member {
             session,
             identity,
@@ -284,8 +330,11 @@ impl Registry {
             entry.since = Some(member.since);
             entry.last_reject = None;
         }
-        let (older, mut others): (Vec<_>, Vec<_>) =
-            entry.members.drain(..).partition(|other| other.instance == instance);
+        let surplus = surplus(&entry.members, &member);
+        let (older, mut others): (Vec<_>, Vec<_>) = entry
+            .members
+            .drain(..)
+            .partition(|other| other.instance == instance || surplus.contains(&other.generation));
         for older in &older {
             older.session.handle().refuse_streams();
             older.state.superseded.cancel();
@@ -318,6 +367,18 @@ impl Registry {
     fn changed(&self) {
         self.changes.send_modify(|count| *count = count.wrapping_add(1));
     }
+}
+
+/// The sessions, by generation, that `member`'s pod has too many of when it gets this one: the oldest.
+fn surplus(members: &[Arc<Member>], member: &Member) -> Vec<u64> {
+    let same = |other: &&Arc<Member>| {
+        (other.identity.kind, &other.identity.pod) == (member.identity.kind, &member.identity.pod)
+            && other.instance != member.instance
+    };
+    let mut generations: Vec<u64> = members.iter().filter(same).map(|other| other.generation).collect();
+    generations.sort_unstable();
+    generations.truncate(generations.len().saturating_sub(SESSIONS_PER_POD - 1));
+    generations
 }
 
 /// Seconds since 1970-01-01 UTC.

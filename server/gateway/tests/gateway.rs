@@ -6,8 +6,9 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use cattle_gateway::{
-    AgentAuthority, AgentIdentity, DialError, Gateway, GatewayConfig, Link, Registration, RegistrationPermit,
-    SessionEvents,
+    AgentAuthority, AgentIdentity, DialError, Gateway, GatewayConfig, GatewayMetrics, Link, Registration,
+    RegistrationPermit, SessionEvents,
+    health::{Evidence, Health},
 };
 use cattle_proto::control::{AgentMessage, CredentialFailure, Facts, Heartbeat, ServerCredential, ServerMessage};
 use cattle_proto::handshake::{AgentKind, ClusterClaim, Credential, Hello, Phase, RejectCode};
@@ -107,6 +108,7 @@ struct Rig {
     gateway: Gateway,
     authority: Arc<Authority>,
     events: Arc<Events>,
+    metrics: GatewayMetrics,
     address: SocketAddr,
     tasks: JoinSet<()>,
 }
@@ -118,12 +120,13 @@ impl Rig {
 
     async fn with(config: GatewayConfig) -> Self {
         let (authority, events) = (Arc::new(Authority::default()), Arc::new(Events::default()));
+        let metrics = config.metrics.clone();
         let gateway = Gateway::new(config, authority.clone(), events.clone());
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let mut tasks = JoinSet::new();
         tasks.spawn(serve(listener, gateway.clone()));
-        Self { gateway, authority, events, address, tasks }
+        Self { gateway, authority, events, metrics, address, tasks }
     }
 
     async fn agent(&self, hello: &Hello) -> Result<AgentEnd<TcpStream>, HandshakeError> {
@@ -336,12 +339,14 @@ async fn a_refusing_route_is_followed_by_the_next() {
     let _healthy = rig.echo(&hello("c-abcde", 1, "agent/pod-1/3600")).await;
     let mut sick = rig.agent(&hello("c-abcde", 2, "agent/pod-2/3600")).await.unwrap();
     sick.control.send(&heartbeat(0)).await.unwrap_or_else(|error| panic!("{error}"));
-    let mut incoming = sick.incoming;
+    let (mut incoming, session, asked) = (sick.incoming, sick.session.id(), Arc::new(Mutex::new(0)));
     rig.tasks.spawn(async move {
         let _ = sick.driver.run().await;
     });
+    let counted = Arc::clone(&asked);
     rig.tasks.spawn(async move {
         while let Some(pending) = incoming.accept().await {
+            *counted.lock() += 1;
             pending.refuse(RefusedCode::ConnectionRefused).await;
         }
     });
@@ -349,6 +354,41 @@ async fn a_refusing_route_is_followed_by_the_next() {
         .await;
     for _ in 0..4 {
         echoes(&rig, "c-abcde").await;
+    }
+    assert_eq!(*asked.lock(), 1, "a session that does not reach its target is asked no more");
+    let (id, registry) = (cluster("c-abcde"), rig.gateway.registry());
+    let health = |session| {
+        let members = registry.members(&id);
+        members.into_iter().find(|member| member.id() == session).map(|member| member.health())
+    };
+    let failing = &rig.metrics.sessions_failing;
+    assert_eq!((health(session), failing.get()), (Some(Health::Bad), 1));
+    registry.observe(&id, session, Evidence::Passed);
+    assert_eq!((health(session), failing.get()), (Some(Health::Recovering), 0));
+    echoes(&rig, "c-abcde").await;
+    assert_eq!(*asked.lock(), 1, "it has to be well for a while first");
+    registry.observe(&id, session, Evidence::Failed);
+    assert_eq!(failing.get(), 1);
+    registry.forget(&id);
+    rig.eventually("what has ended fails no more", |rig| rig.metrics.sessions_failing.get() == 0).await;
+}
+
+#[tokio::test]
+async fn a_pod_has_a_few_sessions_at_most() {
+    let mut rig = Rig::new().await;
+    let other = rig.echo(&hello("c-abcde", 99, "agent/pod-2/3600")).await;
+    let mut agents = Vec::new();
+    for instance in 1..=6 {
+        agents.push(rig.echo(&hello("c-abcde", instance, "agent/pod-1/3600")).await);
+    }
+    let mut present: Vec<_> =
+        rig.gateway.registry().members(&cluster("c-abcde")).iter().map(|member| member.id()).collect();
+    present.sort_unstable_by_key(|id| *id.as_bytes());
+    let mut expected: Vec<_> = agents[2..].iter().chain([&other]).map(|agent| agent.session.id()).collect();
+    expected.sort_unstable_by_key(|id| *id.as_bytes());
+    assert_eq!(present, expected);
+    for agent in &agents[..2] {
+        tokio::time::timeout(TIME, agent.session.closed()).await.expect("the oldest ends");
     }
 }
 

@@ -146,6 +146,24 @@ impl Upstream {
         Ok(Self { inner: Arc::new(inner) })
     }
 
+    /// A client with the same trust over another dialer, with connections of its own.
+    #[must_use]
+    pub fn over(&self, dialer: Arc<dyn ClusterDialer>) -> Self {
+        let Inner { cluster, trust, name, host, tls, metrics, .. } = &*self.inner;
+        let inner = Inner {
+            cluster: cluster.clone(),
+            trust: trust.clone(),
+            name: name.clone(),
+            host: host.clone(),
+            tls: tls.clone(),
+            dialer,
+            pool: Arc::new(Pool::new()),
+            metrics: metrics.clone(),
+            tasks: Mutex::new(JoinSet::new()),
+        };
+        Self { inner: Arc::new(inner) }
+    }
+
     /// What this upstream trusts.
     pub(crate) fn trust(&self) -> &ApiServer {
         &self.inner.trust

@@ -24,7 +24,7 @@ use futures_util::future::BoxFuture;
 use jiff::Timestamp;
 
 use super::{
-    dialer::{RegistrationDialer, time},
+    dialer::{OneSession, time},
     downstream::client,
     rebinding::Rebinding,
 };
@@ -86,7 +86,7 @@ impl Agents {
             ca_generation: 0,
             server_name: claim.server_name.as_str().to_owned(),
         };
-        let dialer = Arc::new(RegistrationDialer(dialer));
+        let dialer = Arc::new(OneSession(dialer));
         let upstream = Upstream::new(permit.cluster.clone(), trust, dialer, Metrics::default())
             .map_err(|_| RejectCode::ApiServerUntrusted)?;
         let expires_at = time(credential.expires_at).ok_or(RejectCode::Malformed)?;

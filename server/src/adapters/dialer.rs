@@ -19,10 +19,10 @@ impl ClusterDialer for GatewayDialer {
     }
 }
 
-/// One session only: the one that is being registered, of a cluster that nobody can reach yet.
-pub struct RegistrationDialer(pub SessionDialer);
+/// One session only: the one that is being registered or probed.
+pub struct OneSession(pub SessionDialer);
 
-impl ClusterDialer for RegistrationDialer {
+impl ClusterDialer for OneSession {
     fn dial<'a>(&'a self, _: &'a ClusterId) -> BoxFuture<'a, Result<Box<dyn Io>, cattle_proxy::DialError>> {
         Box::pin(async move {
             let stream = self.0.dial().await.map_err(opened)?;

@@ -40,7 +40,8 @@ impl Downstream {
         let _ = self.proxy.set(Arc::downgrade(proxy));
     }
 
-    fn upstream(&self, cluster: &ClusterId) -> Option<Upstream> {
+    /// The cluster's connections, those of its users; `None` for one that is not bound.
+    pub(super) fn upstream(&self, cluster: &ClusterId) -> Option<Upstream> {
         match self.proxy.get()?.upgrade()?.upstream(cluster) {
             Ok(upstream) => upstream,
             Err(error) => {
