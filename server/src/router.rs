@@ -9,7 +9,7 @@
 //! | `/k8s/clusters/<cluster>/…` | the proxy | a user |
 //! | `/api`, `/apis/…`, `/openapi/…`, `/version` | the server's own API | a user |
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{net::SocketAddr, sync::Arc, task::Poll};
 
 use axum::body::Body;
 use cattle_api::management::setting::known;
@@ -18,9 +18,9 @@ use cattle_auth::{AuthenticateError, Authenticator, Revocations, Source, UserInf
 use cattle_gateway::Gateway;
 use cattle_proto::version::CONNECT_PATH;
 use cattle_proxy::{ClientAddress, Epoch, Proxy};
-use futures_util::StreamExt;
+use futures_util::{FutureExt, StreamExt, future::BoxFuture, stream};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
-use hyper::body::Incoming;
+use hyper::body::{Body as _, Incoming};
 use serde_json::json;
 use tower::ServiceExt;
 
@@ -55,6 +55,11 @@ pub struct Router {
     /// Agents.
     pub gateway: Gateway,
 }
+
+/// Why a request's body breaks off.
+#[derive(Debug, thiserror::Error)]
+#[error("access has ended")]
+struct AccessEnded;
 
 impl Answer for Router {
     async fn answer(&self, request: Request<Incoming>, peer: SocketAddr) -> Response<Body> {
@@ -109,16 +114,39 @@ impl Router {
             Ok(user) => user,
             Err(response) => return response,
         };
-        let watches = request.uri().query().is_some_and(|query| query.contains("watch="));
-        let response = Box::pin(self.api.serve(request.map(Body::new), user.clone())).await;
-        if watches { self.until_revoked(response, user) } else { response }
+        if let Some(refused) = impersonation(request.headers()) {
+            return refused;
+        }
+        // A body that comes slowly is a change long after the check: what is revoked by then does not come whole.
+        let request = request.map(|body| self.while_allowed(Body::new(body), user.clone()));
+        let response = Box::pin(self.api.serve(request, user.clone())).await;
+        response.map(|body| self.until_revoked(body, user))
     }
 
-    /// A watch is checked once and runs for hours: it ends with the right that opened it.
-    fn until_revoked(&self, response: Response<Body>, user: UserInfo) -> Response<Body> {
+    /// A watch is checked once and runs for hours: it ends with the right that opened it. What has no known end is one,
+    /// however it was asked for.
+    fn until_revoked(&self, body: Body, user: UserInfo) -> Body {
+        if body.size_hint().exact().is_some() {
+            return body;
+        }
+        Body::from_stream(body.into_data_stream().take_until(self.revoked(user)))
+    }
+
+    /// A body that fails when the right to send it ends. What has arrived already costs no look.
+    fn while_allowed(&self, body: Body, user: UserInfo) -> Body {
+        if body.is_end_stream() {
+            return body;
+        }
+        let (mut data, mut revoked) = (body.into_data_stream(), self.revoked(user).fuse());
+        Body::from_stream(stream::poll_fn(move |context| match data.poll_next_unpin(context) {
+            Poll::Pending => revoked.poll_unpin(context).map(|()| Some(Err(axum::Error::new(AccessEnded)))),
+            arrived => arrived,
+        }))
+    }
+
+    fn revoked(&self, user: UserInfo) -> BoxFuture<'static, ()> {
         let revocations = self.revocations.clone();
-        let revoked = Box::pin(async move { revocations.ended(&user, None).await });
-        response.map(|body| Body::from_stream(body.into_data_stream().take_until(revoked)))
+        async move { drop(revocations.ended(&user, None).await) }.boxed()
     }
 
     async fn authenticated(&self, headers: &HeaderMap) -> Result<UserInfo, Response<Body>> {
@@ -134,6 +162,9 @@ impl Router {
     }
 
     async fn sign_in(&self, request: Request<Incoming>, peer: SocketAddr) -> Response<Body> {
+        if let Some(refused) = impersonation(request.headers()) {
+            return refused;
+        }
         let mut request = request.map(Body::new);
         request.extensions_mut().insert(Source::new(peer.ip()));
         let (request, attempt) = match self.sign_in_audit.begin(request, peer.ip()).await {
@@ -154,6 +185,12 @@ impl Router {
             json!({ "id": known::CA_CERTS, "type": "setting", "name": known::CA_CERTS, "value": self.ca_certs });
         status::text(StatusCode::OK, "application/json", setting.to_string())
     }
+}
+
+/// The refusal of a request to act as somebody else. Served as its sender's own, it would do what was meant to be tried out.
+fn impersonation(headers: &HeaderMap) -> Option<Response<Body>> {
+    let refused = cattle_proxy::refuse_impersonation(headers).err()?;
+    Some(status::failure(StatusCode::FORBIDDEN, "Forbidden", &refused.to_string()))
 }
 
 fn get(method: &Method, answer: impl FnOnce() -> Response<Body>) -> Response<Body> {

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Body;
+use bytes::Bytes;
 use cattle_api::{Resource, resource};
 use cattle_auth::{Attributes, Decision, ObjectRef, Passwords, UserInfo};
 use cattle_store::Store;
@@ -318,6 +319,14 @@ impl Inner {
 }
 
 impl Call {
+    /// Reads the body of a request that may be made, and asks the authorizer once more: a body may come slowly, and rights end
+    /// in the meantime.
+    pub(crate) async fn read(&self, verb: &'static str, body: Body) -> Result<(Filter, Bytes), StatusError> {
+        self.authorize(verb)?;
+        let bytes = body::read(&self.headers, body).await?;
+        Ok((self.authorize(verb)?, bytes))
+    }
+
     /// Asks the authorizer for this verb. Nothing is read before this is answered.
     pub(crate) fn authorize(&self, verb: &'static str) -> Result<Filter, StatusError> {
         self.authorize_name(verb, self.name.as_deref())

@@ -1,8 +1,10 @@
-//! The identity that goes downstream. This module is the only writer of `Impersonate-*`.
+//! The identity that goes downstream. This module is the only writer of `Impersonate-*`, and refuses those of clients.
 
 use cattle_auth::{GROUP_AUTHENTICATED, GROUP_CATTLE_AUTHENTICATED, UserInfo};
 use http::header::{HeaderMap, HeaderName, HeaderValue};
 use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
+
+use crate::headers::folded;
 
 /// Namespace of the impersonators' service accounts.
 const NAMESPACE: &str = "cattle-impersonation-system";
@@ -30,6 +32,22 @@ pub(crate) enum IdentityError {
     /// An extra cannot stand in a header.
     #[error("an extra cannot be impersonated")]
     Extra,
+}
+
+/// A client asks to act as somebody else.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the header {0} is not accepted: impersonation through this server is not supported")]
+pub struct ImpersonationRefused(HeaderName);
+
+/// Refuses every header that some server could read as a request to act as somebody else.
+///
+/// # Errors
+/// [`ImpersonationRefused`] with the first such header.
+pub fn refuse_impersonation(headers: &HeaderMap) -> Result<(), ImpersonationRefused> {
+    match headers.keys().find(|name| folded(name).starts_with("impersonate")) {
+        Some(name) => Err(ImpersonationRefused(name.clone())),
+        None => Ok(()),
+    }
 }
 
 impl ImpersonationHeaders {

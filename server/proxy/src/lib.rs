@@ -29,7 +29,7 @@
 //! | permits | `limits` | 429 |
 //! | read the head: strip what `Connection` names, refuse `Impersonate-*`, strip every identity and credential | `headers` | 400, 403 |
 //! | our identity, from the `UserInfo` only | `impersonate` | 500 |
-//! | audit changes and pod sessions before they happen | `cattle_audit` | 503 |
+//! | audit changes, sessions and requests to switch protocols before they happen | `cattle_audit` | 503 |
 //! | the impersonator's token | [`Impersonators`] | 503, 504 |
 //! | our head: token, identity, our own `Connection`; checked to carry exactly one identity | `service` | 500 |
 //! | a connection of this cluster and CA generation | `upstream` | 502, 503, 504 |
@@ -75,6 +75,7 @@ pub use body::{ProxyBody, ProxyBodyError};
 pub use directory::{
     ApiServer, ClusterDialer, ClusterDirectory, Diagnosis, DialError, ImpersonatorError, Impersonators, Io, Refused,
 };
+pub use impersonate::{ImpersonationRefused, refuse_impersonation};
 pub use limits::Limits;
 pub use metrics::Metrics;
 pub use path::{PathError, Route};

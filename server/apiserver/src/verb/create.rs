@@ -34,8 +34,7 @@ pub(crate) async fn create(call: &Call, body: Body) -> Result<Response<Body>, St
     if call.served.resource.namespaced && call.namespace.is_none() {
         return Err(StatusError::method_not_allowed());
     }
-    call.authorize("create")?;
-    let bytes = body::read(&call.headers, body).await?;
+    let (_, bytes) = call.read("create", body).await?;
     let document = body::parse(&bytes, body::media_type(&call.headers)?)?;
     let Intake { draft, warnings } = intake(call, document, options.field_validation)?;
     let view = create_draft(call, draft, &options, |object| {

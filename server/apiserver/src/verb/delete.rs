@@ -38,8 +38,10 @@ struct Preconditions {
 
 /// DELETE of an object.
 pub(crate) async fn delete(call: &Call, body: Body) -> Result<Response<Body>, StatusError> {
-    let filter = call.authorize("delete")?;
+    call.authorize("delete")?;
     let options = options(call, body).await?;
+    // The body may have come slowly: see `Call::read`.
+    let filter = call.authorize("delete")?;
     let object = load(call, filter).await?;
     let answer = remove(call, "delete", object, &options).await?;
     match answer {
@@ -60,8 +62,9 @@ pub(crate) async fn delete_collection(call: &Call, body: Body) -> Result<Respons
     if call.served.resource.namespaced && call.namespace.is_none() {
         return Err(StatusError::method_not_allowed());
     }
-    let filter = call.authorize_name("deletecollection", selection.fields.name())?;
+    call.authorize_name("deletecollection", selection.fields.name())?;
     let options = options(call, body).await?;
+    let filter = call.authorize_name("deletecollection", selection.fields.name())?;
     let found = collect(call, filter, &selection).await?;
     let mut items = Vec::with_capacity(found.items.len());
     for object in found.items {

@@ -27,9 +27,9 @@ const ATTEMPTS: usize = 5;
 /// PATCH of an object.
 pub(crate) async fn patch(call: &Call, body: Body) -> Result<Response<Body>, StatusError> {
     let options = call.query.write_options()?;
-    let filter = call.authorize("patch")?;
+    call.authorize("patch")?;
     let format = body::patch_type(&call.headers)?;
-    let bytes = body::read(&call.headers, body).await?;
+    let (filter, bytes) = call.read("patch", body).await?;
     match format {
         PatchType::Apply => apply(call, filter, &bytes, &options).await,
         PatchType::Json | PatchType::Merge => modify(call, filter, format, &bytes, &options).await,

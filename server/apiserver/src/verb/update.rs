@@ -20,8 +20,7 @@ use crate::strategy::{Draft, set, text};
 /// PUT of an object.
 pub(crate) async fn update(call: &Call, body: Body) -> Result<Response<Body>, StatusError> {
     let options = call.query.write_options()?;
-    let filter = call.authorize("update")?;
-    let bytes = body::read(&call.headers, body).await?;
+    let (filter, bytes) = call.read("update", body).await?;
     let document = body::parse(&bytes, body::media_type(&call.headers)?)?;
     let Intake { draft, warnings } = intake(call, document, options.field_validation)?;
     let old = to_json(&call.served, &load(call, filter).await?)?;

@@ -1,8 +1,12 @@
 //! What members and strangers see.
 
+use axum::body::Body;
+use futures_util::stream;
+use http::Request;
 use serde_json::json;
+use tokio::sync::mpsc;
 
-use crate::support::{BOB, EVE, MANAGEMENT, World, cluster};
+use crate::support::{ADMIN, BOB, EVE, MANAGEMENT, World, cluster, eventually, read};
 
 fn names(list: &serde_json::Value) -> Vec<String> {
     list["items"].as_array().unwrap().iter().map(|item| item["metadata"]["name"].as_str().unwrap().to_owned()).collect()
@@ -63,4 +67,47 @@ async fn nobody_gives_more_than_they_have() {
     let uri = format!("{MANAGEMENT}/clusters/c-aaaaa");
     world.merge(BOB, &uri, &json!({"spec": {"description": "mine"}})).await.expect(200);
     world.merge(EVE, &uri, &json!({"spec": {"description": "mine"}})).await.refused(403, "Forbidden");
+}
+
+/// A body may take half a minute. What counts is what its sender may do when it is there.
+#[tokio::test]
+async fn rights_that_end_while_the_body_comes_do_not_count() {
+    let world = World::new().await;
+    world.cluster("c-aaaaa").await;
+    world.bind(BOB, "c-aaaaa", "cluster-owner").await;
+    let (uri, binding) = (
+        format!("{MANAGEMENT}/clusters/c-aaaaa"),
+        format!("{MANAGEMENT}/namespaces/c-aaaaa/clusterroletemplatebindings/{BOB}-cluster-owner"),
+    );
+    let patch = json!({"spec": {"description": "late"}}).to_string();
+    let mut put = world.get(ADMIN, &uri).await.expect(200);
+    put["spec"]["description"] = json!("late");
+    for (method, kind, body) in [
+        ("PATCH", "application/merge-patch+json", patch),
+        ("PUT", "application/json", put.to_string()),
+        ("DELETE", "application/json", "{}".to_owned()),
+    ] {
+        let (sender, receiver) = mpsc::channel::<Result<String, std::io::Error>>(1);
+        let request = Request::builder().method(method).uri(&uri).header("content-type", kind);
+        let request = request
+            .body(Body::from_stream(stream::unfold(receiver, async |mut receiver| {
+                Some((receiver.recv().await?, receiver))
+            })))
+            .unwrap();
+        let answer = world.raw(BOB, request);
+        let change = async {
+            sender.send(Ok(body[..1].to_owned())).await.unwrap();
+            // The second piece is taken when the first one was read, hence after the first check.
+            sender.reserve().await.unwrap();
+            world.delete(ADMIN, &binding).await.expect(200);
+            eventually("the end of the right", || async { world.get(BOB, &uri).await.code == 403 }).await;
+            sender.send(Ok(body[1..].to_owned())).await.unwrap();
+            drop(sender);
+        };
+        let (answer, ()) = tokio::join!(answer, change);
+        read(answer).await.refused(403, "Forbidden");
+        world.bind(BOB, "c-aaaaa", "cluster-owner").await;
+    }
+    let cluster = world.get(ADMIN, &uri).await.expect(200);
+    assert_eq!(cluster["spec"]["description"], json!(null));
 }
