@@ -2,6 +2,7 @@
 
 use axum::body::Body;
 use cattle_api::Resource;
+use cattle_api::resource::Verb;
 use http::Response;
 use serde_json::{Value, json};
 
@@ -131,7 +132,7 @@ impl Group {
             "verbs": verbs, "shortNames": kind.short_names, "categories": kind.categories,
         });
         if kind.has_status {
-            let verbs = ["get", "patch", "update"];
+            let verbs = [Verb::Get.as_str()];
             self.resources.push(json!({
                 "name": format!("{}/status", kind.plural), "singularName": "", "namespaced": kind.namespaced,
                 "kind": kind.kind, "verbs": verbs,

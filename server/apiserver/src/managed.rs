@@ -19,7 +19,6 @@ const UPDATE_MANAGERS_MAX: usize = 10;
 pub(crate) struct Writer<'a> {
     pub(crate) manager: &'a str,
     pub(crate) api_version: &'a str,
-    pub(crate) subresource: Option<&'a str>,
     /// RFC 3339, seconds.
     pub(crate) now: &'a str,
 }
@@ -29,7 +28,6 @@ struct Entry {
     manager: String,
     operation: &'static str,
     api_version: String,
-    subresource: String,
     time: String,
     paths: Paths,
 }
@@ -85,10 +83,7 @@ pub(crate) fn apply(
 ) -> Result<Value, StatusError> {
     let schema = with_metadata(schema);
     let mut applied = owned(&schema, config);
-    match writer.subresource {
-        Some(part) => applied.0.retain(|path| path.first() == Some(&Step::Field(part.to_owned()))),
-        None => applied.0.retain(|path| path.first() != Some(&Step::Field("status".to_owned()))),
-    }
+    applied.0.retain(|path| path.first() != Some(&Step::Field("status".to_owned())));
     let empty = json!({});
     let base = live.unwrap_or(&empty);
     let mut entries = live.map(entries).unwrap_or_default();
@@ -100,7 +95,7 @@ pub(crate) fn apply(
         entries[*at].paths.0.remove(path);
     }
     let mut merged = base.clone();
-    merge(Some(&schema), &mut merged, &restricted(config, writer.subresource));
+    merge(Some(&schema), &mut merged, &without_status(config));
     let before = entries.iter().position(|entry| entry.is(writer, APPLY));
     let mut entry = match before {
         Some(at) => entries.remove(at),
@@ -137,17 +132,13 @@ pub(crate) fn settle(schema: &Value, object: &mut Value) {
     store(entries, object);
 }
 
-/// The configuration that counts: all but status, or status alone.
-fn restricted(config: &Value, subresource: Option<&str>) -> Value {
-    let Value::Object(fields) = config else {
-        return config.clone();
-    };
-    let keep = |name: &str| match subresource {
-        Some(part) => name == part,
-        None => name != "status",
-    };
-    let fields = fields.iter().filter(|(name, _)| keep(name));
-    Value::Object(fields.map(|(name, value)| (name.clone(), value.clone())).collect())
+/// The configuration that counts: a status is the server's.
+fn without_status(config: &Value) -> Value {
+    let mut config = config.clone();
+    if let Some(fields) = config.as_object_mut() {
+        fields.remove("status");
+    }
+    config
 }
 
 fn merge(schema: Option<&Value>, live: &mut Value, config: &Value) {
@@ -262,17 +253,13 @@ impl Entry {
             manager: writer.manager.to_owned(),
             operation,
             api_version: writer.api_version.to_owned(),
-            subresource: writer.subresource.unwrap_or_default().to_owned(),
             time: writer.now.to_owned(),
             paths: Paths::default(),
         }
     }
 
     fn is(&self, writer: &Writer<'_>, operation: &str) -> bool {
-        self.operation == operation
-            && self.manager == writer.manager
-            && self.api_version == writer.api_version
-            && self.subresource == writer.subresource.unwrap_or_default()
+        self.operation == operation && self.manager == writer.manager && self.api_version == writer.api_version
     }
 
     fn read(value: &Value) -> Option<Self> {
@@ -281,21 +268,16 @@ impl Entry {
             manager: text("manager"),
             operation: if text("operation") == APPLY { APPLY } else { UPDATE },
             api_version: text("apiVersion"),
-            subresource: text("subresource"),
             time: text("time"),
             paths: Paths::from_fields_v1(value.get("fieldsV1")?)?,
         })
     }
 
     fn write(&self) -> Value {
-        let mut value = json!({
+        json!({
             "manager": self.manager, "operation": self.operation, "apiVersion": self.api_version,
             "time": self.time, "fieldsType": "FieldsV1", "fieldsV1": self.paths.to_fields_v1(),
-        });
-        if !self.subresource.is_empty() {
-            value["subresource"] = Value::from(self.subresource.as_str());
-        }
-        value
+        })
     }
 }
 

@@ -131,8 +131,8 @@ fn rules(namespace: &str, user: &UserInfo, authorizer: &dyn Authorizer) -> Value
             if subresource.is_some() && !kind.has_status {
                 continue;
             }
-            let verbs: Vec<&str> =
-                kind.verbs.iter().filter(|verb| allowed(verb, subresource)).map(|verb| verb.as_str()).collect();
+            let served = kind.verbs.iter().filter(|verb| subresource.is_none() || **verb == Verb::Get);
+            let verbs: Vec<&str> = served.filter(|verb| allowed(verb, subresource)).map(|verb| verb.as_str()).collect();
             if !verbs.is_empty() {
                 rules.push(json!({"verbs": verbs, "apiGroups": [kind.group], "resources": [name]}));
             }

@@ -276,8 +276,9 @@ impl ApiServer {
                 ("GET", false, _) if call.query.watches()? => verb::watch(call).await,
                 ("GET" | "HEAD", false, _) => verb::list(&call).await,
                 ("POST", false, _) => verb::create(&call, body).await,
-                ("PUT", true, _) => verb::update(&call, body).await,
-                ("PATCH", true, _) => verb::patch(&call, body).await,
+                // A status says what the server has found out; it alone writes it, into the store.
+                ("PUT", true, false) => verb::update(&call, body).await,
+                ("PATCH", true, false) => verb::patch(&call, body).await,
                 ("DELETE", true, false) => verb::delete(&call, body).await,
                 ("DELETE", false, _) => verb::delete_collection(&call, body).await,
                 _ => Err(StatusError::method_not_allowed()),

@@ -3,7 +3,7 @@ use serde_json::{Value, json};
 use super::*;
 
 fn writer(manager: &str) -> Writer<'_> {
-    Writer { manager, api_version: "g/v1", subresource: None, now: "2026-01-01T00:00:00Z" }
+    Writer { manager, api_version: "g/v1", now: "2026-01-01T00:00:00Z" }
 }
 
 fn schema() -> Value {
@@ -110,16 +110,14 @@ fn an_ordinary_write_takes_what_it_changes() {
 }
 
 #[test]
-fn status_has_owners_of_its_own() {
-    let live = apply(&schema(), None, &config(json!({"a": 1})), &writer("one"), false).unwrap();
-    let status =
-        json!({"apiVersion": "g/v1", "kind": "K", "metadata": {"name": "x"}, "spec": {"a": 9}, "status": {"s": 1}});
-    let by = Writer { subresource: Some("status"), ..writer("controller") };
-    let new = apply(&schema(), Some(&live), &status, &by, false).unwrap();
-    assert_eq!((new["spec"]["a"].clone(), new["status"]["s"].clone()), (json!(1), json!(1)));
-    assert_eq!(new["metadata"]["managedFields"][1]["subresource"], "status");
-    let again = apply(&schema(), Some(&new), &config(json!({"a": 1})), &writer("one"), false).unwrap();
-    assert_eq!(again["status"]["s"], 1);
+fn nobody_applies_a_status() {
+    let mut live = apply(&schema(), None, &config(json!({"a": 1})), &writer("one"), false).unwrap();
+    live["status"] = json!({"s": 1});
+    let mut forged = config(json!({"a": 1}));
+    forged["status"] = json!({"s": 2});
+    let new = apply(&schema(), Some(&live), &forged, &writer("one"), true).unwrap();
+    assert_eq!(new["status"]["s"], 1);
+    assert!(owners(&new).iter().all(|(_, fields)| fields.get("f:status").is_none()));
 }
 
 #[test]

@@ -53,15 +53,14 @@ pub(super) fn add(paths_of_all: &mut Map<String, Value>, served: &Served, prefix
         let item = json!({"get": operation.list(false), "post": operation.create(), "delete": operation.delete_all()});
         paths_of_all.insert(path.clone(), with_parameters(&path, item));
     }
-    for (path, sub) in [(object, ""), (status, "Status")] {
-        let Some(path) = path else { continue };
-        let mut item = json!({
-            "get": operation.get(sub), "put": operation.update(sub), "patch": operation.patch(sub),
+    if let Some(path) = object {
+        let item = json!({
+            "get": operation.get(""), "put": operation.update(), "patch": operation.patch(), "delete": operation.delete(),
         });
-        if sub.is_empty() {
-            item["delete"] = operation.delete();
-        }
         paths_of_all.insert(path.clone(), with_parameters(&path, item));
+    }
+    if let Some(path) = status {
+        paths_of_all.insert(path.clone(), with_parameters(&path, json!({"get": operation.get("Status")})));
     }
 }
 
@@ -87,13 +86,13 @@ impl Operations<'_> {
         self.operation("post", &format!("create{}", self.id()), &WRITE_PARAMETERS, Some(body), kind, "201")
     }
 
-    fn update(&self, sub: &str) -> Value {
+    fn update(&self) -> Value {
         let kind = self.served.resource.kind;
         let body = self.body(kind);
-        self.operation("put", &format!("replace{}{sub}", self.id()), &WRITE_PARAMETERS, Some(body), kind, "200")
+        self.operation("put", &format!("replace{}", self.id()), &WRITE_PARAMETERS, Some(body), kind, "200")
     }
 
-    fn patch(&self, sub: &str) -> Value {
+    fn patch(&self) -> Value {
         let any = json!({"schema": {"type": "object"}});
         let content: Map<String, Value> =
             ["application/json-patch+json", "application/merge-patch+json", "application/apply-patch+yaml"]
@@ -102,7 +101,7 @@ impl Operations<'_> {
                 .collect();
         let mut parameters = WRITE_PARAMETERS.to_vec();
         parameters.push(("force", "boolean"));
-        let id = format!("patch{}{sub}", self.id());
+        let id = format!("patch{}", self.id());
         self.operation("patch", &id, &parameters, Some(json!({"content": content})), self.served.resource.kind, "200")
     }
 

@@ -82,7 +82,7 @@ impl Strategy for KubeconfigStrategy {
             let tokens = old.pointer("/status/tokens").and_then(Value::as_array);
             let mut writes = Vec::new();
             for name in tokens.into_iter().flatten().filter_map(Value::as_str) {
-                // The status can be written by the owner: what is not theirs stays.
+                // Whatever the status says: what is not the owner's stays.
                 let token = get(admission.store, &resource::TOKEN, None, name).await?;
                 let token = token.filter(|token| Some(text(&token.data, "/spec/userID")) == owner);
                 writes.extend(token.map(|token| remove(&resource::TOKEN, &token)));

@@ -78,7 +78,7 @@ pub(crate) async fn commit(
 pub(crate) fn track(call: &Call, manager: Option<&str>, old: Option<&Value>, new: &mut Value) {
     let (manager, now) = (field_manager(call, manager), seconds(call.now));
     let api_version = call.served.resource.api_version();
-    let writer = Writer { manager: &manager, api_version: &api_version, subresource: call.subresource, now: &now };
+    let writer = Writer { manager: &manager, api_version: &api_version, now: &now };
     managed::track(&call.served.schema, old, new, &writer);
 }
 

@@ -90,7 +90,7 @@ async fn apply(
         let Intake { draft: config, warnings } = intake(call, document.clone(), options.field_validation)?;
         let live = find(call).await?.filter(|object| call.sees(filter, object));
         let (now, api_version) = (seconds(call.now), call.served.resource.api_version());
-        let writer = Writer { manager, api_version: &api_version, subresource: call.subresource, now: &now };
+        let writer = Writer { manager, api_version: &api_version, now: &now };
         let applied = match live {
             None => create_applied(call, config, options, &writer).await.map(Some),
             Some(live) => update_applied(call, live, config, options, &writer).await,
@@ -108,9 +108,6 @@ async fn create_applied(
     options: &WriteOptions,
     writer: &Writer<'_>,
 ) -> Result<(u16, Value), StatusError> {
-    if call.subresource.is_some() {
-        return Err(call.not_found());
-    }
     call.authorize("create")?;
     let (schema, given) = (&call.served.schema, config.object.clone());
     config.object = managed::apply(schema, None, &given, writer, options.force)?;

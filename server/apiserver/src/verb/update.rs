@@ -50,10 +50,7 @@ pub(crate) async fn replace(
     preconditions(call, old, &draft.object)?;
     confine(call, old, &mut draft.object);
     schema::default(&call.served.schema, &mut draft.object);
-    if call.subresource.is_none() {
-        let admission = call.admission(options.dry_run);
-        call.served.strategy.update(&admission, old, &mut draft).await?;
-    }
+    call.served.strategy.update(&call.admission(options.dry_run), old, &mut draft).await?;
     draft.object = check(&call.served, &draft.object, Some(old))?;
     manage(old, &mut draft.object);
     if is_same(old, &draft.object) && draft.sealed.is_empty() && draft.writes.is_empty() {
@@ -93,19 +90,8 @@ fn preconditions(call: &Call, old: &Value, new: &Value) -> Result<(), StatusErro
     Err(StatusError::modified(call.served.subject(), name))
 }
 
-/// Puts back what this request may not change: on the object its status, on `status` everything else.
+/// Puts back what no request may change: what the server sets of the metadata, and the status.
 fn confine(call: &Call, old: &Value, new: &mut Value) {
-    if let Some(part) = call.subresource {
-        let status = new.get(part).cloned();
-        old.clone_into(new);
-        if let Some(fields) = new.as_object_mut() {
-            match status {
-                Some(status) => drop(fields.insert(part.to_owned(), status)),
-                None => drop(fields.remove(part)),
-            }
-        }
-        return;
-    }
     server_metadata(new, Some(old));
     let version = text(old, "/metadata/resourceVersion").to_owned();
     set(new, "/metadata/resourceVersion", Value::from(version));

@@ -398,9 +398,9 @@ async fn strangers() {
                 "PATCH",
                 "clusters/c-aaaaa/status",
                 &json!({}),
-                403,
-                "Forbidden",
-                "resource \"clusters/status\"",
+                405,
+                "MethodNotAllowed",
+                "does not allow this method",
             )
             .by(BOB),
             case(

@@ -61,24 +61,43 @@ async fn updates_replace_the_spec_and_leave_what_is_the_servers() {
     assert_eq!(same["metadata"]["resourceVersion"], new["metadata"]["resourceVersion"], "no change, no version");
 }
 
+/// A cluster that could be given another CA or other keys here would be another cluster to every user of it.
 #[tokio::test]
-async fn the_status_subresource_changes_status_and_nothing_else() {
+async fn only_the_server_writes_a_status() {
     let world = World::new().await;
-    let mut object = world.cluster("c-aaaaa").await;
-    object["status"]["provider"] = json!("k3s");
-    object["spec"]["displayName"] = json!("forged");
-    object["metadata"]["labels"] = json!({"a": "b"});
+    let mut cluster = world.cluster("c-aaaaa").await;
+    let identity = json!({
+        "kubeSystemUid": "0b8c8d5e-0000-4000-8000-000000000000", "caCert": "forged", "caGeneration": 7,
+        "apiServerName": "evil.example.org", "issuer": "https://evil.example.org", "jwks": "{}",
+    });
+    cluster["status"]["identity"] = identity.clone();
+    cluster["status"]["driver"] = json!("forged");
+    let patch = json!({"status": {"identity": identity, "driver": "forged"}});
+    let json_patch = json!([{"op": "add", "path": "/status/identity", "value": identity}]);
     let status = format!("{}/status", uri("c-aaaaa"));
-    let new = world.put(ADMIN, &status, &object).await.expect(200);
-    assert_eq!((&new["status"]["provider"], &new["spec"]["displayName"]), (&json!("k3s"), &json!("display c-aaaaa")));
-    assert!(new["metadata"]["labels"].is_null());
-    assert_eq!(new["metadata"]["generation"], object["metadata"]["generation"]);
-    let new = world
-        .merge(ADMIN, &status, &json!({"status": {"provider": "rke2"}, "spec": {"displayName": "x"}}))
-        .await
-        .expect(200);
-    assert_eq!((&new["status"]["provider"], &new["spec"]["displayName"]), (&json!("rke2"), &json!("display c-aaaaa")));
-    assert_eq!(world.get(ADMIN, &status).await.expect(200)["status"]["provider"], "rke2");
+    world.put(ADMIN, &status, &cluster).await.refused(405, "MethodNotAllowed");
+    world.merge(ADMIN, &status, &patch).await.refused(405, "MethodNotAllowed");
+    let mut config = cluster.clone();
+    config["metadata"] = json!({"name": "c-aaaaa"});
+    world.apply(ADMIN, &format!("{status}?fieldManager=x&force=true"), &config).await.refused(405, "MethodNotAllowed");
+    let send =
+        async |at: &str| world.send(ADMIN, "PATCH", at, "application/json-patch+json", json_patch.to_string()).await;
+    send(&status).await.refused(405, "MethodNotAllowed");
+    // On the object itself it is put back, whatever the format.
+    world.put(ADMIN, &uri("c-aaaaa"), &cluster).await.expect(200);
+    world.merge(ADMIN, &uri("c-aaaaa"), &patch).await.expect(200);
+    world.apply(ADMIN, &format!("{}?fieldManager=x&force=true", uri("c-aaaaa")), &config).await.expect(200);
+    send(&uri("c-aaaaa")).await.expect(200);
+    let read = world.get(ADMIN, &status).await.expect(200);
+    assert_eq!((&read["status"]["driver"], &read["status"]["identity"]), (&json!("imported"), &json!(null)));
+    for other in [
+        format!("{EXT}/tokens/token-aaaaa/status"),
+        format!("{EXT}/kubeconfigs/kubeconfig-aaaaa/status"),
+        format!("{MANAGEMENT}/namespaces/c-aaaaa/clusterregistrationtokens/crt-aaaaa/status"),
+    ] {
+        world.merge(ADMIN, &other, &json!({"status": {}})).await.refused(405, "MethodNotAllowed");
+    }
+    world.merge(ADMIN, &format!("{MANAGEMENT}/users/{ADMIN}/status"), &json!({})).await.refused(404, "NotFound");
 }
 
 #[tokio::test]
