@@ -4,6 +4,7 @@
 //! process that is connected to it, as its import manifest describes it. Where pods matter, tests use
 //! [`cattle_harness::Nodes`] instead and nothing but the manifest.
 
+mod events;
 mod forge;
 mod lag;
 mod member;
@@ -11,7 +12,9 @@ mod memory;
 mod relay;
 mod server;
 mod tls;
+mod ways;
 
+pub use events::changes;
 pub use forge::{claims, resign, sha256};
 pub use lag::LateWatches;
 pub use member::{Agent, Member, condition};
@@ -19,3 +22,4 @@ pub use memory::Memory;
 pub use relay::{Relay, Way};
 pub use server::{ADMIN_PASSWORD, Launch, Server, User};
 pub use tls::presented;
+pub use ways::Ways;

@@ -7,7 +7,7 @@ use std::{sync::Arc, time::Duration};
 use anyhow::{Context, ensure};
 use bytes::Bytes;
 use cattle_harness::{ControlPlane, wait_for};
-use cattle_tests::{Member, Memory, Relay, Server};
+use cattle_tests::{Member, Memory, Relay, Server, changes};
 use futures_util::{Stream, StreamExt as _};
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
@@ -195,7 +195,7 @@ async fn watches_do_not_wait_for_each_other(server: &mut Server, member: &Member
         let query = format!("watch=true&resourceVersion={version}&fieldSelector=metadata.name%3Dwatched");
         let request = clients[number / 100].get(format!("{url}?{query}")).bearer_auth(&admin);
         let answer = request.send().await?.error_for_status().with_context(|| format!("watch {number}"))?;
-        watches.spawn(events(answer.bytes_stream()));
+        watches.spawn(changes(answer.bytes_stream(), EVENTS));
     }
     for number in 1..=EVENTS {
         let patch = json!({ "data": { "n": number.to_string() } }).to_string();
@@ -216,21 +216,6 @@ async fn watches_do_not_wait_for_each_other(server: &mut Server, member: &Member
     println!("{} watches: the server grew by {} KiB", size.watches, grown / 1024);
     drop(stalled);
     Ok(())
-}
-
-/// The values that a watch saw, up to the last one.
-async fn events(mut body: impl Stream<Item = reqwest::Result<Bytes>> + Unpin) -> anyhow::Result<Vec<String>> {
-    let (mut seen, mut buffer) = (Vec::new(), Vec::new());
-    while seen.len() < EVENTS {
-        buffer.extend_from_slice(&body.next().await.context("a watch ended early")??);
-        while let Some(end) = buffer.iter().position(|byte| *byte == b'\n') {
-            let line: Vec<u8> = buffer.drain(..=end).collect();
-            let event: Value = serde_json::from_slice(&line)?;
-            ensure!(event["type"] == "MODIFIED", "{event}");
-            seen.push(event["object"]["data"]["n"].as_str().unwrap_or_default().to_owned());
-        }
-    }
-    Ok(seen)
 }
 
 fn client(server: &Server) -> anyhow::Result<reqwest::Client> {

@@ -13,14 +13,13 @@ mod script;
 mod volatile;
 
 use std::fmt::Write as _;
-use std::os::unix::fs::PermissionsExt as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
 use cattle_harness::{Assets, Client, Output, wait_for};
-use cattle_tests::{Member, Server, User};
+use cattle_tests::{Member, Server, User, Ways};
 use futures_util::future::join_all;
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt as _, BufReader};
@@ -40,12 +39,6 @@ struct Rig {
     assets: Assets,
 }
 
-/// One user by both ways.
-struct Ways {
-    through: PathBuf,
-    direct: PathBuf,
-}
-
 /// Every difference that was found: one run shows all of them.
 #[derive(Default)]
 struct Differences(String);
@@ -60,7 +53,10 @@ impl Rig {
     async fn user(&self, login: &str, role: &str) -> anyhow::Result<(User, Ways)> {
         let user = self.server.add_user(login).await?;
         self.server.add_member(&self.member.id, &user, role).await?;
-        let ways = self.ways(&user, login)?;
+        let control_plane = &self.member.control_plane;
+        let administrator: Value = serde_json::from_str(&std::fs::read_to_string(control_plane.kubeconfig())?)?;
+        let who = (&user, login);
+        let ways = Ways::write(control_plane.directory(), &self.server, &self.member.id, who, &administrator)?;
         // Until the cluster knows the role, and its API server has seen that it does.
         wait_for("the role downstream", SOON, async || {
             for kubeconfig in [&ways.through, &ways.direct] {
@@ -70,22 +66,6 @@ impl Rig {
         })
         .await?;
         Ok((user, ways))
-    }
-
-    fn ways(&self, user: &User, login: &str) -> anyhow::Result<Ways> {
-        let directory = self.member.control_plane.directory();
-        let through = std::fs::read_to_string(self.server.kubeconfig(user, &self.member.path(""))?)?;
-        let direct = std::fs::read_to_string(self.member.control_plane.kubeconfig())?;
-        let mut direct: Value = serde_json::from_str(&direct)?;
-        let credentials = direct["users"][0]["user"].as_object_mut().context("no credentials")?;
-        credentials.insert("as".to_owned(), json!(user.name));
-        credentials.insert("as-groups".to_owned(), json!(["system:authenticated", "system:cattle:authenticated"]));
-        let extra = json!({ "principalid": [format!("local://{}", user.name)], "username": [login] });
-        credentials.insert("as-user-extra".to_owned(), extra);
-        Ok(Ways {
-            through: kubeconfig(&directory.join(format!("through-{login}")), &through)?,
-            direct: kubeconfig(&directory.join(format!("direct-{login}")), &direct.to_string())?,
-        })
     }
 
     fn kubectl(&self, kubeconfig: &Path, arguments: &[&str]) -> Client {
@@ -118,7 +98,7 @@ impl Rig {
             let same_text =
                 through.stdout == direct.stdout || step.line.starts_with("diff") && files(&through) == files(&direct);
             let same = same_text && through.stderr == direct.stderr && through.status.code() == direct.status.code();
-            last = if same { step.check_exit(&direct) } else { Err(shown(&through, &direct)) };
+            last = if same { step.check_exit(&direct) } else { Err(Ways::shown(&through, &direct)) };
             if last.is_ok() {
                 break;
             }
@@ -159,7 +139,7 @@ impl Rig {
                 (volatile::masked(&output.text()), volatile::masked(&output.error()), output.status.code())
             };
             let checked =
-                if text(through) == text(direct) { step.check_exit(direct) } else { Err(shown(through, direct)) };
+                if text(through) == text(direct) { step.check_exit(direct) } else { Err(Ways::shown(through, direct)) };
             if let Err(difference) = checked {
                 found.add(program, step, &difference);
             }
@@ -235,7 +215,11 @@ impl Rig {
         deleted?;
         let (through, direct) = (through?, direct?);
         ensure!(direct.status.success(), "{}", direct.error());
-        ensure!(through.stdout == direct.stdout && through.stderr == direct.stderr, "{}", shown(&through, &direct));
+        ensure!(
+            through.stdout == direct.stdout && through.stderr == direct.stderr,
+            "{}",
+            Ways::shown(&through, &direct)
+        );
         Ok(())
     }
 
@@ -294,25 +278,6 @@ impl Differences {
     fn add(&mut self, program: &str, step: &Step, difference: &str) {
         write!(self.0, "\n=== {program} {}\n{difference}", step.line).unwrap();
     }
-}
-
-fn kubeconfig(directory: &Path, text: &str) -> anyhow::Result<PathBuf> {
-    std::fs::create_dir_all(directory)?;
-    let file = directory.join("kubeconfig");
-    std::fs::write(&file, text)?;
-    // helm warns of files that others may read.
-    std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o600))?;
-    Ok(file)
-}
-
-fn shown(through: &Output, direct: &Output) -> String {
-    let one = |name: &str, output: &Output| {
-        format!("--- {name} ({}):\n{}{}", output.status, output.text(), output.error())
-            .chars()
-            .take(3000)
-            .collect::<String>()
-    };
-    format!("{}\n{}\n", one("through", through), one("direct", direct))
 }
 
 fn chart(directory: &Path) -> anyhow::Result<()> {

@@ -3,14 +3,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use cattle_harness::{Assets, Client, binary, wait_for};
+use cattle_harness::{Assets, Client, agent_image_name, binary, wait_for, write_agent_image};
 use cattle_images::{Compression, Executable, Image, LayerBuilder, Process, write_archive};
 use serde_json::json;
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpListener;
 use url::Url;
 
-use crate::agent;
 use crate::place::Place;
 use crate::server::Address;
 use crate::stage::Stage;
@@ -59,8 +58,8 @@ pub(crate) async fn check(stage: &Stage, place: &Place, kubeconfig: &str, reach:
     check_architecture(place, &kubeconfig).await?;
 
     stage.heading(&format!("Images to {image_prefix}"));
-    let name = agent::image_name(Some(&image_prefix))?;
-    let archive = agent::write_image(place.directory(), name.clone(), Compression::Gzip)?;
+    let name = agent_image_name(Some(&image_prefix))?;
+    let archive = write_agent_image(place.directory(), name.clone(), Compression::Gzip)?;
     push(stage, &kubeconfig, &archive, &name.to_string()).await?;
     let probe = format!("{}/cattle/probe:v{}", image_prefix.trim_end_matches('/'), env!("CARGO_PKG_VERSION"));
     let archive = write_probe(place.directory(), &probe).await?;

@@ -4,7 +4,6 @@
 //! manifest, shows kubectl through the server, and leaves everything running. [`stop`] removes it. What it owns stands in
 //! one directory, [`place::Place`], with a ledger of everything outside of it.
 
-mod agent;
 mod foreign;
 mod own;
 mod place;

@@ -40,6 +40,7 @@
 //! `/var`, `/run` and kernel settings are left alone. Nodes were run on Debian 12 (containerd 1.6, cgroup v1, root without
 //! CAP_SYS_RESOURCE, no service manager).
 
+mod agent_image;
 mod assets;
 mod binary;
 mod control_plane;
@@ -51,6 +52,7 @@ mod process;
 mod run;
 mod wait;
 
+pub use agent_image::{agent_image_name, write_agent_image};
 pub use assets::{Assets, KUBERNETES_VERSION, cache_directory};
 pub use binary::binary;
 pub use control_plane::{ApiServer, ControlPlane, ControlPlaneOptions, LoopbackAddress};

@@ -1,22 +1,31 @@
+//! The cluster agent's image, from the binary that was built beside the running program.
+
 use std::fs::File;
 use std::io::BufWriter;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
-use cattle_harness::binary;
 use cattle_images::{Compression, Name, Release, write_archive};
+
+use crate::binary::binary;
 
 /// What the server's manifests call the agent's image, without a registry.
 const IMAGE: &str = concat!("cattle/cluster-agent:v", env!("CARGO_PKG_VERSION"));
 
 /// The agent's image under the name that manifests have for it, behind a registry if there is one.
-pub(crate) fn image_name(prefix: Option<&str>) -> anyhow::Result<Name> {
+///
+/// # Errors
+/// When the registry is no prefix of an image's name.
+pub fn agent_image_name(prefix: Option<&str>) -> anyhow::Result<Name> {
     let name = prefix.map_or_else(|| IMAGE.to_owned(), |prefix| format!("{}/{IMAGE}", prefix.trim_end_matches('/')));
     Ok(name.parse()?)
 }
 
-/// Builds the archive with the agent's image.
-pub(crate) fn write_image(directory: &Path, name: Name, compression: Compression) -> anyhow::Result<PathBuf> {
+/// Builds the archive with the agent's image, as the release does, for [`crate::NodesOptions::images`].
+///
+/// # Errors
+/// When the agent is not built or the archive cannot be written.
+pub fn write_agent_image(directory: &Path, name: Name, compression: Compression) -> anyhow::Result<PathBuf> {
     let release = Release {
         binaries: vec![binary("cattle-cluster-agent")?],
         names: vec![name],
@@ -38,7 +47,7 @@ mod tests {
     #[test]
     fn a_registry_goes_in_front_of_the_same_path() {
         let version = env!("CARGO_PKG_VERSION");
-        let full = |prefix| image_name(prefix).unwrap().to_string();
+        let full = |prefix| agent_image_name(prefix).unwrap().to_string();
         assert_eq!(full(None), format!("docker.io/cattle/cluster-agent:v{version}"));
         assert_eq!(
             full(Some("registry.test:5000/team/")),
