@@ -5,6 +5,7 @@ use std::time::Duration;
 use anyhow::{Context, ensure};
 use cattle_harness::{ControlPlane, ControlPlaneOptions, wait_for};
 use cattle_tests::{Agent, LateWatches, Member, Relay, Server, User, Way};
+use futures_util::future::join_all;
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
@@ -14,6 +15,8 @@ const BACK: Duration = Duration::from_secs(90);
 const NOTICED: Duration = Duration::from_secs(45);
 /// Longer than any deadline of the server for a single request.
 const OUTAGE: Duration = Duration::from_secs(30);
+/// An answer has to begin within 90 s.
+const SAID_NOTHING: Duration = Duration::from_secs(240);
 
 #[tokio::test]
 async fn the_tunnel_is_back_after_every_fault() -> anyhow::Result<()> {
@@ -69,6 +72,35 @@ async fn the_tunnel_is_back_after_every_fault() -> anyhow::Result<()> {
     server.process().stop(Duration::from_secs(45)).await?;
     server.start_again().await?;
     back(&server, &member).await.context("after the server was restarted")
+}
+
+/// Nobody waits for ever for an API server that accepts connections and says nothing: new connections are given up in the TLS
+/// handshake, and those that were open when no answer begins.
+#[tokio::test]
+async fn an_api_server_that_says_nothing_is_named_in_time() -> anyhow::Result<()> {
+    let server = Server::start().await?;
+    let mut member = Member::join(&server, "mute").await?;
+    // Leaves connections for others.
+    parallel(&server, &member, server.admin(), 4).await?;
+    member.control_plane.apiserver().pause()?;
+    let root = reqwest::Certificate::from_pem(server.ca_pem().as_bytes())?;
+    let patient = reqwest::Client::builder().tls_certs_only([root]).timeout(SAID_NOTHING).build()?;
+    let url = format!("{}{}", server.url(), member.path("/api/v1/namespaces/kube-system"));
+    let answers = join_all((0..32).map(|_| async {
+        let answer = patient.get(&url).bearer_auth(&server.admin().token).send().await?;
+        let code = answer.status();
+        let body: Value = answer.json().await?;
+        ensure!(code == 504 && body["kind"] == "Status" && body["reason"] == "Timeout", "{code}: {body}");
+        body["message"].as_str().map(str::to_owned).context("no message")
+    }));
+    let answers = answers.await.into_iter().collect::<anyhow::Result<Vec<_>>>();
+    member.control_plane.apiserver().resume()?;
+    let answers = answers?;
+    for hop in ["did not finish the TLS handshake in time", "did not begin its answer in time"] {
+        ensure!(answers.iter().any(|answer| answer.contains(hop)), "nobody was told that it {hop}: {answers:?}");
+    }
+    ensure!(answers.iter().all(|answer| answer.contains(&member.id)), "{answers:?}");
+    back(&server, &member).await.context("after the API server said nothing for a while")
 }
 
 #[tokio::test]
