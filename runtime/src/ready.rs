@@ -18,10 +18,16 @@ pub type Check = Result<(), Cow<'static, str>>;
 
 type CheckFn = Arc<dyn Fn() -> Check + Send + Sync>;
 
+/// What an operator should look at although the process works.
+pub type Warning = Option<Cow<'static, str>>;
+
+type WarningFn = Arc<dyn Fn() -> Warning + Send + Sync>;
+
 /// Whether the process should get work. Clones are the same.
 #[derive(Clone)]
 pub struct Readiness {
     components: Arc<Mutex<Vec<Component>>>,
+    warnings: Arc<Mutex<Vec<(&'static str, WarningFn)>>>,
     lost: watch::Sender<Option<&'static str>>,
     shutdown: Shutdown,
 }
@@ -41,7 +47,14 @@ enum State {
 impl Readiness {
     /// Ready at once, until components are added; not ready any more once `shutdown` drains.
     pub fn new(shutdown: Shutdown) -> Self {
-        Self { components: Arc::default(), lost: watch::Sender::new(None), shutdown }
+        let (components, warnings) = (Arc::default(), Arc::default());
+        Self { components, warnings, lost: watch::Sender::new(None), shutdown }
+    }
+
+    /// Adds something that may have to be looked at. `warning` is called at each `/readyz` and must not block; it makes nothing
+    /// unready.
+    pub fn warn_with(&self, name: &'static str, warning: impl Fn() -> Warning + Send + Sync + 'static) {
+        self.warnings.lock().unwrap_or_else(PoisonError::into_inner).push((name, Arc::new(warning)));
     }
 
     /// Adds a component that the process has to wait for.
@@ -78,7 +91,9 @@ impl Readiness {
             };
             (name, answer)
         }));
-        Report { lines }
+        let warnings = self.warnings.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let warnings = warnings.into_iter().filter_map(|(name, warning)| Some((name, warning()?))).collect();
+        Report { lines, warnings }
     }
 
     /// Resolves with the error of the first component whose handle was dropped unreleased; otherwise never.
@@ -179,7 +194,7 @@ impl Liveness {
     /// Every check with its answer now.
     pub fn report(&self) -> Report {
         let checks = self.lock().clone();
-        Report { lines: checks.into_iter().map(|(name, check)| (name, check())).collect() }
+        Report { lines: checks.into_iter().map(|(name, check)| (name, check())).collect(), warnings: Vec::new() }
     }
 
     fn lock(&self) -> MutexGuard<'_, Vec<(&'static str, CheckFn)>> {
@@ -197,6 +212,7 @@ impl fmt::Debug for Liveness {
 #[derive(Clone, Debug)]
 pub struct Report {
     lines: Vec<(&'static str, Check)>,
+    warnings: Vec<(&'static str, Cow<'static, str>)>,
 }
 
 impl Report {
@@ -213,6 +229,9 @@ impl fmt::Display for Report {
                 Ok(()) => writeln!(f, "[+] {name}: ok")?,
                 Err(reason) => writeln!(f, "[-] {name}: {}", crate::log::Escaped(reason))?,
             }
+        }
+        for (name, warning) in &self.warnings {
+            writeln!(f, "[!] {name}: {}", crate::log::Escaped(warning))?;
         }
         f.write_str(if self.is_ok() { "ok" } else { "failed" })?;
         f.write_char('\n')
@@ -243,6 +262,19 @@ mod tests {
         assert!(readiness.report().to_string().contains("[-] tunnel: no session"));
         up.store(true, Ordering::Relaxed);
         assert!(readiness.report().is_ok());
+    }
+
+    #[test]
+    fn a_warning_is_shown_and_makes_nothing_unready() {
+        let readiness = Readiness::new(Shutdown::new());
+        readiness.component("store").release();
+        let soon = Arc::new(AtomicBool::new(false));
+        let seen = Arc::clone(&soon);
+        readiness.warn_with("certificate", move || seen.load(Ordering::Relaxed).then(|| "ends soon".into()));
+        assert_eq!(readiness.report().to_string(), "[+] store: ok\nok\n");
+        soon.store(true, Ordering::Relaxed);
+        assert!(readiness.report().is_ok());
+        assert_eq!(readiness.report().to_string(), "[+] store: ok\n[!] certificate: ends soon\nok\n");
     }
 
     #[tokio::test]
