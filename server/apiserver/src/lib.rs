@@ -63,4 +63,4 @@ pub use body::{BODY_MAX, DEPTH_MAX};
 pub use field::FieldError;
 pub use server::{ApiServer, Decorate, Hooks, Recomputed};
 pub use status::{Cause, Reason, StatusError, Subject};
-pub use strategy::{Admission, Draft, Strategy, registration_token_hash, registration_token_matches};
+pub use strategy::{Admission, Along, Checked, Draft, Strategy, registration_token_hash, registration_token_matches};

@@ -145,6 +145,12 @@ fn rules(namespace: &str, user: &UserInfo, authorizer: &dyn Authorizer) -> Value
     }
     let documents =
         json!([{"verbs": ["get"], "nonResourceURLs": ["/api", "/apis", "/apis/*", "/openapi/*", "/version"]}]);
-    // Rights that hold for single names (a cluster that the user is a member of) are not in the list.
-    json!({"resourceRules": rules, "nonResourceRules": documents, "incomplete": true})
+    let mut answer = json!({"resourceRules": rules, "nonResourceRules": documents, "incomplete": false});
+    if authorizer.may_grant_global(user).is_err() {
+        // kubectl prints this as a warning.
+        answer["incomplete"] = Value::Bool(true);
+        answer["evaluationError"] =
+            Value::from("rights that hold for single objects, such as your clusters, are not listed");
+    }
+    answer
 }

@@ -60,6 +60,12 @@ pub struct Draft {
     pub reveal: Vec<(&'static str, Secret)>,
 }
 
+/// Whether a change may go on.
+pub type Checked<'a> = BoxFuture<'a, Result<(), StatusError>>;
+
+/// What goes along with a deletion, if it may go on.
+pub type Along<'a> = BoxFuture<'a, Result<Vec<Write>, StatusError>>;
+
 /// What is special about a kind. Every default does nothing.
 pub trait Strategy: Send + Sync + 'static {
     /// Fills in what the client may leave out of a new object; before names are generated and schemas checked.
@@ -68,32 +74,19 @@ pub trait Strategy: Send + Sync + 'static {
     }
 
     /// Completes a new object that has its name and fits its schema: references, secrets, status.
-    fn create<'a>(
-        &'a self,
-        admission: &'a Admission<'a>,
-        draft: &'a mut Draft,
-    ) -> BoxFuture<'a, Result<(), StatusError>> {
+    fn create<'a>(&'a self, admission: &'a Admission<'a>, draft: &'a mut Draft) -> Checked<'a> {
         let _ = (admission, draft);
         Box::pin(ready(Ok(())))
     }
 
     /// Checks and completes a changed object. `old` is what is stored.
-    fn update<'a>(
-        &'a self,
-        admission: &'a Admission<'a>,
-        old: &'a Value,
-        draft: &'a mut Draft,
-    ) -> BoxFuture<'a, Result<(), StatusError>> {
+    fn update<'a>(&'a self, admission: &'a Admission<'a>, old: &'a Value, draft: &'a mut Draft) -> Checked<'a> {
         let _ = (admission, old, draft);
         Box::pin(ready(Ok(())))
     }
 
     /// Refuses a deletion, or says what else goes in the same transaction.
-    fn delete<'a>(
-        &'a self,
-        admission: &'a Admission<'a>,
-        old: &'a Value,
-    ) -> BoxFuture<'a, Result<Vec<Write>, StatusError>> {
+    fn delete<'a>(&'a self, admission: &'a Admission<'a>, old: &'a Value) -> Along<'a> {
         let _ = (admission, old);
         Box::pin(ready(Ok(Vec::new())))
     }

@@ -3,11 +3,10 @@
 
 use cattle_api::resource;
 use cattle_auth::Denied;
-use futures_util::future::BoxFuture;
 use serde_json::Value;
 
 use super::lookup::{cluster_of, get, require};
-use super::{Admission, Draft, Strategy, default_name, set, set_default, text};
+use super::{Admission, Checked, Draft, Strategy, default_name, set, set_default, text};
 use crate::field::FieldError;
 use crate::status::StatusError;
 
@@ -34,11 +33,7 @@ impl Strategy for ClusterBindingStrategy {
         }
     }
 
-    fn create<'a>(
-        &'a self,
-        admission: &'a Admission<'a>,
-        draft: &'a mut Draft,
-    ) -> BoxFuture<'a, Result<(), StatusError>> {
+    fn create<'a>(&'a self, admission: &'a Admission<'a>, draft: &'a mut Draft) -> Checked<'a> {
         Box::pin(async move {
             let (_, cluster) = cluster_of(admission, &draft.object).await?;
             may_grant(admission, &draft.object)?;
@@ -47,12 +42,7 @@ impl Strategy for ClusterBindingStrategy {
         })
     }
 
-    fn update<'a>(
-        &'a self,
-        admission: &'a Admission<'a>,
-        old: &'a Value,
-        draft: &'a mut Draft,
-    ) -> BoxFuture<'a, Result<(), StatusError>> {
+    fn update<'a>(&'a self, admission: &'a Admission<'a>, old: &'a Value, draft: &'a mut Draft) -> Checked<'a> {
         Box::pin(async move {
             if SUBJECT.iter().all(|field| text(old, field) == text(&draft.object, field)) {
                 return Ok(());
@@ -70,11 +60,7 @@ impl Strategy for GlobalBindingStrategy {
         default_name(object, "grb-");
     }
 
-    fn create<'a>(
-        &'a self,
-        admission: &'a Admission<'a>,
-        draft: &'a mut Draft,
-    ) -> BoxFuture<'a, Result<(), StatusError>> {
+    fn create<'a>(&'a self, admission: &'a Admission<'a>, draft: &'a mut Draft) -> Checked<'a> {
         Box::pin(async move {
             let refused = |denied: Denied| admission.forbidden(&draft.object, &denied.to_string());
             admission.authorizer.may_grant_global(admission.user).map_err(refused)?;

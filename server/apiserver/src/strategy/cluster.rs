@@ -2,12 +2,10 @@
 
 use cattle_api::management::{ClusterRoleTemplateBinding, ClusterRoleTemplateBindingFields};
 use cattle_api::{names, resource};
-use cattle_store::Write;
-use futures_util::future::BoxFuture;
 use serde_json::Value;
 
 use super::lookup::{all, make, remove};
-use super::{Admission, Draft, Strategy, default_name, set, text};
+use super::{Admission, Along, Checked, Draft, Strategy, default_name, set, text};
 use crate::field::FieldError;
 use crate::status::StatusError;
 
@@ -27,11 +25,7 @@ impl Strategy for ClusterStrategy {
         object["metadata"]["annotations"][CREATOR_ANNOTATION] = Value::from(admission.user.name());
     }
 
-    fn create<'a>(
-        &'a self,
-        admission: &'a Admission<'a>,
-        draft: &'a mut Draft,
-    ) -> BoxFuture<'a, Result<(), StatusError>> {
+    fn create<'a>(&'a self, admission: &'a Admission<'a>, draft: &'a mut Draft) -> Checked<'a> {
         Box::pin(async move {
             unique_display_name(admission, &draft.object).await?;
             set(&mut draft.object, "/status/driver", Value::from(DRIVER_IMPORTED));
@@ -47,12 +41,7 @@ impl Strategy for ClusterStrategy {
         })
     }
 
-    fn update<'a>(
-        &'a self,
-        admission: &'a Admission<'a>,
-        old: &'a Value,
-        draft: &'a mut Draft,
-    ) -> BoxFuture<'a, Result<(), StatusError>> {
+    fn update<'a>(&'a self, admission: &'a Admission<'a>, old: &'a Value, draft: &'a mut Draft) -> Checked<'a> {
         Box::pin(async move {
             if text(old, "/spec/displayName") == text(&draft.object, "/spec/displayName") {
                 return Ok(());
@@ -63,11 +52,7 @@ impl Strategy for ClusterStrategy {
 
     /// What stands in the cluster's namespace goes with the cluster. While finalizers hold the cluster, the controller
     /// that owns them still needs the bindings.
-    fn delete<'a>(
-        &'a self,
-        admission: &'a Admission<'a>,
-        old: &'a Value,
-    ) -> BoxFuture<'a, Result<Vec<Write>, StatusError>> {
+    fn delete<'a>(&'a self, admission: &'a Admission<'a>, old: &'a Value) -> Along<'a> {
         Box::pin(async move {
             let mut writes = Vec::new();
             if old.pointer("/metadata/finalizers").and_then(Value::as_array).is_some_and(|list| !list.is_empty()) {

@@ -8,13 +8,12 @@ use cattle_api::management::setting::known;
 use cattle_api::{Secret, names, resource, sealed};
 use cattle_auth::{TokenKind, TokenName, TokenSecret, lifetime_by_settings};
 use cattle_store::Write;
-use futures_util::future::BoxFuture;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::core::DynamicObject;
 use serde_json::{Value, json};
 
 use super::lookup::{all, get, remove, require, setting};
-use super::{Admission, Draft, Strategy, default_name, set, text};
+use super::{Admission, Along, Checked, Draft, Strategy, default_name, set, text};
 use crate::field::FieldError;
 use crate::status::StatusError;
 use crate::verb::store_error;
@@ -31,11 +30,7 @@ impl Strategy for KubeconfigStrategy {
         default_name(object, "kubeconfig-");
     }
 
-    fn create<'a>(
-        &'a self,
-        admission: &'a Admission<'a>,
-        draft: &'a mut Draft,
-    ) -> BoxFuture<'a, Result<(), StatusError>> {
+    fn create<'a>(&'a self, admission: &'a Admission<'a>, draft: &'a mut Draft) -> Checked<'a> {
         Box::pin(async move {
             let user = admission.user.name();
             mark(&mut draft.object, user);
@@ -60,22 +55,13 @@ impl Strategy for KubeconfigStrategy {
         })
     }
 
-    fn update<'a>(
-        &'a self,
-        _: &'a Admission<'a>,
-        old: &'a Value,
-        draft: &'a mut Draft,
-    ) -> BoxFuture<'a, Result<(), StatusError>> {
+    fn update<'a>(&'a self, _: &'a Admission<'a>, old: &'a Value, draft: &'a mut Draft) -> Checked<'a> {
         let owner = old.pointer("/metadata/labels").and_then(|labels| labels.get(USER_LABEL)).and_then(Value::as_str);
         mark(&mut draft.object, owner.unwrap_or_default());
         Box::pin(futures_util::future::ready(Ok(())))
     }
 
-    fn delete<'a>(
-        &'a self,
-        admission: &'a Admission<'a>,
-        old: &'a Value,
-    ) -> BoxFuture<'a, Result<Vec<Write>, StatusError>> {
+    fn delete<'a>(&'a self, admission: &'a Admission<'a>, old: &'a Value) -> Along<'a> {
         Box::pin(async move {
             let owner =
                 old.pointer("/metadata/labels").and_then(|labels| labels.get(USER_LABEL)).and_then(Value::as_str);

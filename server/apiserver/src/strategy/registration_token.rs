@@ -5,12 +5,11 @@ use aws_lc_rs::digest;
 use cattle_api::management::cluster_registration_token::DEFAULT_TTL_MINUTES;
 use cattle_api::management::setting::known;
 use cattle_api::{Secret, names, sealed};
-use futures_util::future::BoxFuture;
 use jiff::SignedDuration;
 use serde_json::Value;
 
 use super::lookup::{cluster_of, setting};
-use super::{Admission, Draft, Strategy, default_name, set, set_default, text};
+use super::{Admission, Checked, Draft, Strategy, default_name, set, set_default, text};
 use crate::status::StatusError;
 use crate::verb::seconds;
 
@@ -23,11 +22,7 @@ impl Strategy for RegistrationTokenStrategy {
         set_default(object, "/spec/clusterName", &cluster);
     }
 
-    fn create<'a>(
-        &'a self,
-        admission: &'a Admission<'a>,
-        draft: &'a mut Draft,
-    ) -> BoxFuture<'a, Result<(), StatusError>> {
+    fn create<'a>(&'a self, admission: &'a Admission<'a>, draft: &'a mut Draft) -> Checked<'a> {
         Box::pin(async move {
             let (_, require) = cluster_of(admission, &draft.object).await?;
             draft.writes.push(require);

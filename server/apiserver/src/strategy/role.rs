@@ -3,12 +3,10 @@
 use std::collections::BTreeSet;
 
 use cattle_api::{Resource, names, resource};
-use cattle_store::Write;
-use futures_util::future::BoxFuture;
 use serde_json::{Map, Value};
 
 use super::lookup::all;
-use super::{Admission, Draft, Strategy, default_name, text};
+use super::{Admission, Along, Checked, Draft, Strategy, default_name, text};
 use crate::field::FieldError;
 use crate::status::{StatusError, Subject};
 
@@ -22,51 +20,30 @@ impl Strategy for RoleTemplateStrategy {
         default_name(object, names::ROLE_TEMPLATE_PREFIX);
     }
 
-    fn create<'a>(
-        &'a self,
-        admission: &'a Admission<'a>,
-        draft: &'a mut Draft,
-    ) -> BoxFuture<'a, Result<(), StatusError>> {
+    fn create<'a>(&'a self, admission: &'a Admission<'a>, draft: &'a mut Draft) -> Checked<'a> {
         Box::pin(async move {
             may_define(admission, &draft.object)?;
             inherits(admission, &draft.object).await
         })
     }
 
-    fn update<'a>(
-        &'a self,
-        admission: &'a Admission<'a>,
-        old: &'a Value,
-        draft: &'a mut Draft,
-    ) -> BoxFuture<'a, Result<(), StatusError>> {
+    fn update<'a>(&'a self, admission: &'a Admission<'a>, old: &'a Value, draft: &'a mut Draft) -> Checked<'a> {
         Box::pin(async move {
             may_change(admission, old, &draft.object)?;
             inherits(admission, &draft.object).await
         })
     }
 
-    fn delete<'a>(
-        &'a self,
-        admission: &'a Admission<'a>,
-        old: &'a Value,
-    ) -> BoxFuture<'a, Result<Vec<Write>, StatusError>> {
+    fn delete<'a>(&'a self, admission: &'a Admission<'a>, old: &'a Value) -> Along<'a> {
         Box::pin(async move {
             may_delete(admission, old)?;
             let name = text(old, "/metadata/name");
-            let users = |resource: &'static Resource, why: &str| {
-                let subject = Subject { group: resource.group, kind: admission.resource.plural };
-                StatusError::conflict(subject, name, why)
-            };
             let templates = all(admission.store, &resource::ROLE_TEMPLATE, None).await?;
             if let Some(heir) = templates.iter().find(|template| inherited(&template.data).contains(name)) {
-                let heir = heir.metadata.name.clone().unwrap_or_default();
-                return Err(users(&resource::ROLE_TEMPLATE, &format!("role template {heir} includes it")));
+                let heir = heir.metadata.name.as_deref().unwrap_or_default();
+                return Err(in_use(admission, name, &format!("role template {heir} includes it")));
             }
-            let bindings = all(admission.store, &resource::CLUSTER_ROLE_TEMPLATE_BINDING, None).await?;
-            let bound = bindings.iter().filter(|binding| text(&binding.data, "/roleTemplateName") == name).count();
-            if bound > 0 {
-                return Err(users(&resource::ROLE_TEMPLATE, &format!("{bound} bindings give it to somebody")));
-            }
+            is_unused(admission, old, &resource::CLUSTER_ROLE_TEMPLATE_BINDING, "/roleTemplateName").await?;
             Ok(Vec::new())
         })
     }
@@ -79,29 +56,20 @@ impl Strategy for GlobalRoleStrategy {
         default_name(object, "gr-");
     }
 
-    fn create<'a>(
-        &'a self,
-        admission: &'a Admission<'a>,
-        draft: &'a mut Draft,
-    ) -> BoxFuture<'a, Result<(), StatusError>> {
+    fn create<'a>(&'a self, admission: &'a Admission<'a>, draft: &'a mut Draft) -> Checked<'a> {
         Box::pin(async move { may_define(admission, &draft.object) })
     }
 
-    fn update<'a>(
-        &'a self,
-        admission: &'a Admission<'a>,
-        old: &'a Value,
-        draft: &'a mut Draft,
-    ) -> BoxFuture<'a, Result<(), StatusError>> {
+    fn update<'a>(&'a self, admission: &'a Admission<'a>, old: &'a Value, draft: &'a mut Draft) -> Checked<'a> {
         Box::pin(async move { may_change(admission, old, &draft.object) })
     }
 
-    fn delete<'a>(
-        &'a self,
-        admission: &'a Admission<'a>,
-        old: &'a Value,
-    ) -> BoxFuture<'a, Result<Vec<Write>, StatusError>> {
-        Box::pin(async move { may_delete(admission, old).map(|()| Vec::new()) })
+    fn delete<'a>(&'a self, admission: &'a Admission<'a>, old: &'a Value) -> Along<'a> {
+        Box::pin(async move {
+            may_delete(admission, old)?;
+            is_unused(admission, old, &resource::GLOBAL_ROLE_BINDING, "/globalRoleName").await?;
+            Ok(Vec::new())
+        })
     }
 }
 
@@ -127,6 +95,26 @@ fn may_change(admission: &Admission<'_>, old: &Value, new: &Value) -> Result<(),
 
 fn may_delete(admission: &Admission<'_>, old: &Value) -> Result<(), StatusError> {
     if is_builtin(old) { Err(admission.forbidden(old, "a builtin role cannot be deleted")) } else { Ok(()) }
+}
+
+/// No binding, which names its role in `field`, gives it to anybody.
+async fn is_unused(
+    admission: &Admission<'_>,
+    role: &Value,
+    bindings: &'static Resource,
+    field: &str,
+) -> Result<(), StatusError> {
+    let name = text(role, "/metadata/name");
+    let bindings = all(admission.store, bindings, None).await?;
+    match bindings.iter().filter(|binding| text(&binding.data, field) == name).count() {
+        0 => Ok(()),
+        bound => Err(in_use(admission, name, &format!("{bound} bindings give it to somebody"))),
+    }
+}
+
+fn in_use(admission: &Admission<'_>, name: &str, why: &str) -> StatusError {
+    let subject = Subject { group: admission.resource.group, kind: admission.resource.plural };
+    StatusError::conflict(subject, name, why)
 }
 
 fn is_builtin(object: &Value) -> bool {

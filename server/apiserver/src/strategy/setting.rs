@@ -1,13 +1,11 @@
 //! `Setting`: known names only, never deleted; an empty value is the default.
 
 use cattle_api::management::setting::Known;
-use cattle_store::Write;
-use futures_util::future::{BoxFuture, ready};
+use futures_util::future::ready;
 use serde_json::Value;
 
-use super::{Admission, Draft, Strategy, set, text};
+use super::{Admission, Along, Checked, Draft, Strategy, set, text};
 use crate::field::FieldError;
-use crate::status::StatusError;
 
 pub(super) struct SettingStrategy;
 
@@ -20,12 +18,7 @@ impl Strategy for SettingStrategy {
         set(object, "/source", Value::from(""));
     }
 
-    fn update<'a>(
-        &'a self,
-        admission: &'a Admission<'a>,
-        old: &'a Value,
-        draft: &'a mut Draft,
-    ) -> BoxFuture<'a, Result<(), StatusError>> {
+    fn update<'a>(&'a self, admission: &'a Admission<'a>, old: &'a Value, draft: &'a mut Draft) -> Checked<'a> {
         let (was, wanted) = (text(old, "/value"), text(&draft.object, "/value"));
         let source = text(old, "/source").to_owned();
         if !source.is_empty() && was != wanted {
@@ -38,11 +31,7 @@ impl Strategy for SettingStrategy {
         Box::pin(ready(Ok(())))
     }
 
-    fn delete<'a>(
-        &'a self,
-        admission: &'a Admission<'a>,
-        old: &'a Value,
-    ) -> BoxFuture<'a, Result<Vec<Write>, StatusError>> {
+    fn delete<'a>(&'a self, admission: &'a Admission<'a>, old: &'a Value) -> Along<'a> {
         let error = admission.forbidden(old, "settings are not deleted: an empty value brings the default back");
         Box::pin(ready(Err(error)))
     }

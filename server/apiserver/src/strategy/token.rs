@@ -3,12 +3,11 @@
 use cattle_api::ext::token::{KIND_API, KIND_KUBECONFIG, KIND_LABEL, KIND_SESSION, USER_LABEL};
 use cattle_api::{names, resource, sealed};
 use cattle_auth::{TokenKind, TokenName, TokenSecret, UserInfo, lifetime_by_settings};
-use futures_util::future::BoxFuture;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 
 use super::lookup::{get, require};
-use super::{Admission, Draft, Strategy, default_name, set, set_default, text};
+use super::{Admission, Checked, Draft, Strategy, default_name, set, set_default, text};
 use crate::field::FieldError;
 use crate::status::StatusError;
 use crate::verb::{seconds, store_error};
@@ -21,11 +20,7 @@ impl Strategy for TokenStrategy {
         set_default(object, "/spec/userID", admission.user.name());
     }
 
-    fn create<'a>(
-        &'a self,
-        admission: &'a Admission<'a>,
-        draft: &'a mut Draft,
-    ) -> BoxFuture<'a, Result<(), StatusError>> {
+    fn create<'a>(&'a self, admission: &'a Admission<'a>, draft: &'a mut Draft) -> Checked<'a> {
         Box::pin(async move {
             let user = text(&draft.object, "/spec/userID").to_owned();
             for_whom(admission, draft, &user).await?;
@@ -48,12 +43,7 @@ impl Strategy for TokenStrategy {
         })
     }
 
-    fn update<'a>(
-        &'a self,
-        _: &'a Admission<'a>,
-        old: &'a Value,
-        draft: &'a mut Draft,
-    ) -> BoxFuture<'a, Result<(), StatusError>> {
+    fn update<'a>(&'a self, _: &'a Admission<'a>, old: &'a Value, draft: &'a mut Draft) -> Checked<'a> {
         label(&mut draft.object, text(old, "/spec/userID"));
         Box::pin(futures_util::future::ready(Ok(())))
     }

@@ -5,12 +5,10 @@ use cattle_api::management::setting::known;
 use cattle_api::management::{GlobalRoleBinding, GlobalRoleBindingFields};
 use cattle_api::{Secret, names, resource, sealed};
 use cattle_auth::NewPassword;
-use cattle_store::Write;
-use futures_util::future::BoxFuture;
 use serde_json::{Value, json};
 
 use super::lookup::{all, make, remove, setting};
-use super::{Admission, Draft, Strategy, default_name, text};
+use super::{Admission, Along, Checked, Draft, Strategy, default_name, text};
 use crate::field::FieldError;
 use crate::status::StatusError;
 
@@ -25,11 +23,7 @@ impl Strategy for UserStrategy {
         default_name(object, names::USER_PREFIX);
     }
 
-    fn create<'a>(
-        &'a self,
-        admission: &'a Admission<'a>,
-        draft: &'a mut Draft,
-    ) -> BoxFuture<'a, Result<(), StatusError>> {
+    fn create<'a>(&'a self, admission: &'a Admission<'a>, draft: &'a mut Draft) -> Checked<'a> {
         Box::pin(async move {
             let name = text(&draft.object, "/metadata/name").to_owned();
             unique_username(admission, &draft.object).await?;
@@ -48,12 +42,7 @@ impl Strategy for UserStrategy {
         })
     }
 
-    fn update<'a>(
-        &'a self,
-        admission: &'a Admission<'a>,
-        old: &'a Value,
-        draft: &'a mut Draft,
-    ) -> BoxFuture<'a, Result<(), StatusError>> {
+    fn update<'a>(&'a self, admission: &'a Admission<'a>, old: &'a Value, draft: &'a mut Draft) -> Checked<'a> {
         Box::pin(async move {
             if draft.intake.contains_key(PASSWORD) {
                 let detail = "is set on create only; change it through the login API";
@@ -72,11 +61,7 @@ impl Strategy for UserStrategy {
         })
     }
 
-    fn delete<'a>(
-        &'a self,
-        admission: &'a Admission<'a>,
-        old: &'a Value,
-    ) -> BoxFuture<'a, Result<Vec<Write>, StatusError>> {
+    fn delete<'a>(&'a self, admission: &'a Admission<'a>, old: &'a Value) -> Along<'a> {
         Box::pin(async move {
             let name = text(old, "/metadata/name");
             if name == admission.user.name() {

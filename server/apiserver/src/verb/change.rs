@@ -60,6 +60,7 @@ pub(crate) async fn commit(
     dry_run: bool,
 ) -> Result<Outcome, StatusError> {
     let object = from_json(draft.object.clone())?;
+    let version = object.metadata.resource_version.clone().filter(|version| !version.is_empty());
     let mut writes = vec![main(object, std::mem::take(&mut draft.sealed))];
     writes.append(&mut draft.writes);
     match call.server.store.commit(Transaction { writes, dry_run }).await {
@@ -67,6 +68,10 @@ pub(crate) async fn commit(
             let object = committed.objects.into_iter().next();
             let object =
                 object.ok_or_else(|| StatusError::broken("the store committed an object and did not return it"))?;
+            if dry_run {
+                // Nothing was stored, so there is no new version: the old one is still the object's, a new object has none.
+                object.metadata.resource_version = version;
+            }
             Ok(Outcome::Stored(Box::new(object)))
         }
         Err(error @ (StoreError::AlreadyExists(_) | StoreError::Conflict(_))) => Ok(Outcome::Raced(error)),

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::support::{ADMIN, EXT, MANAGEMENT, World, cluster};
+use crate::support::{ADMIN, BOB, EXT, MANAGEMENT, World, cluster};
 
 fn uri(name: &str) -> String {
     format!("{MANAGEMENT}/clusters/{name}")
@@ -221,16 +221,16 @@ async fn dry_runs_answer_and_change_nothing() {
     let dry = "dryRun=All";
     let made = world.post(ADMIN, &format!("{MANAGEMENT}/clusters?{dry}"), &cluster("c-bbbbb", "b")).await.expect(201);
     assert!(!made["metadata"]["uid"].is_null());
+    assert!(made["metadata"]["resourceVersion"].is_null(), "what was not stored has no version");
     world
         .post(ADMIN, &format!("{MANAGEMENT}/clusters?{dry}"), &cluster("c-aaaaa", "x"))
         .await
         .refused(409, "AlreadyExists");
     let mut changed = object.clone();
     changed["spec"]["description"] = json!("dry");
-    assert_eq!(
-        world.put(ADMIN, &format!("{}?{dry}", uri("c-aaaaa")), &changed).await.expect(200)["spec"]["description"],
-        "dry"
-    );
+    let shown = world.put(ADMIN, &format!("{}?{dry}", uri("c-aaaaa")), &changed).await.expect(200);
+    assert_eq!(shown["spec"]["description"], "dry");
+    assert_eq!(shown["metadata"]["resourceVersion"], changed["metadata"]["resourceVersion"], "kubectl diff shows it");
     world
         .merge(ADMIN, &format!("{}?{dry}", uri("c-aaaaa")), &json!({"spec": {"description": "dry"}}))
         .await
@@ -289,6 +289,23 @@ async fn builtin_roles_keep_their_meaning() {
     world.delete(ADMIN, &format!("{roles}/rt-a")).await.refused(409, "Conflict");
     world.delete(ADMIN, &format!("{roles}/rt-b")).await.expect(200);
     world.delete(ADMIN, &format!("{roles}/rt-a")).await.expect(200);
+}
+
+#[tokio::test]
+async fn a_role_that_somebody_has_is_not_deleted() {
+    let world = World::new().await;
+    let (roles, bindings) = (format!("{MANAGEMENT}/globalroles"), format!("{MANAGEMENT}/globalrolebindings"));
+    let role = json!({"apiVersion": "management.cattle.io/v3", "kind": "GlobalRole", "metadata": {"name": "gr-a"}, "rules": []});
+    world.post(ADMIN, &roles, &role).await.expect(201);
+    let binding = json!({
+        "apiVersion": "management.cattle.io/v3", "kind": "GlobalRoleBinding", "metadata": {"name": "grb-a"},
+        "globalRoleName": "gr-a", "userName": BOB,
+    });
+    world.post(ADMIN, &bindings, &binding).await.expect(201);
+    let refused = world.delete(ADMIN, &format!("{roles}/gr-a")).await.refused(409, "Conflict");
+    assert!(refused.contains("1 bindings give it"), "{refused}");
+    world.delete(ADMIN, &format!("{bindings}/grb-a")).await.expect(200);
+    world.delete(ADMIN, &format!("{roles}/gr-a")).await.expect(200);
 }
 
 #[tokio::test]

@@ -195,6 +195,9 @@ async fn everybody_may_ask_about_themselves() {
     }
     let asked = review("SelfSubjectRulesReview", "authorization.k8s.io", json!({"namespace": "default"}));
     let rules = world.post(BOB, "/apis/authorization.k8s.io/v1/selfsubjectrulesreviews", &asked).await.expect(201);
+    assert!(rules["status"]["evaluationError"].as_str().unwrap().contains("your clusters"), "{rules}");
+    let all = world.post(ADMIN, "/apis/authorization.k8s.io/v1/selfsubjectrulesreviews", &asked).await.expect(201);
+    assert_eq!(all["status"]["incomplete"], false);
     let rules = rules["status"]["resourceRules"].as_array().unwrap().clone();
     assert!(
         rules.iter().any(|rule| rule["resources"] == json!(["clusters"])
