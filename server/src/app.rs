@@ -14,6 +14,7 @@ use cattle_gateway::{Gateway, GatewayConfig};
 use cattle_proxy::{Dependencies, Limits, Metrics, Proxy};
 use cattle_runtime::{Runtime, shutdown::Shutdown};
 use cattle_store::{SqliteStore, Store, sqlite::OpenError};
+use jiff::Timestamp;
 use prometheus_client::registry::Registry;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -31,6 +32,7 @@ use crate::{
         rebinding::Rebinding,
         session_probes::SessionProbes,
     },
+    certificates::Certificates,
     config::Config,
     import::Import,
     installation::{BootstrapPassword, InstallError, Installation, Renewal, Settings, checksum, renewal},
@@ -56,6 +58,7 @@ pub struct App {
     directory: Arc<Directory>,
     revocations: Revocations,
     renewal: Renewal,
+    certificates: Certificates,
     bootstrap_password: BootstrapPassword,
     settings: Settings,
 }
@@ -107,6 +110,8 @@ impl App {
         let listener = Listener::new(tcp, Arc::clone(&installation.certificate) as _).map_err(bind)?;
         let audit: Arc<dyn cattle_audit::AuditSink> =
             Arc::new(FileSink::open(&FileSinkConfig::new(config.data_dir.join("audit.log")))?);
+        let certificates = Certificates::new(Arc::clone(&installation.certificate), &installation.ca_certs);
+        registry.register_collector(Box::new(certificates));
         let parts = Parts::new(&store, &installation, audit, registry);
         Ok(parts.assemble(config, store, installation, listener, passwords))
     }
@@ -136,6 +141,9 @@ impl App {
         let stop = stop_token(&shutdown, runtime);
         let access_ready = runtime.readiness().component("access");
         let clusters_ready = runtime.readiness().component("clusters");
+        let (usable, ageing) = (self.certificates.clone(), self.certificates.clone());
+        runtime.readiness().component("certificate").release_with(move || usable.usable(Timestamp::now()));
+        runtime.readiness().warn_with("certificate", move || ageing.warning(Timestamp::now()));
         let Self { listener, router, store, controllers, access_watcher, access, directory, revocations, .. } = self;
         let (gateway, proxy) = (router.gateway.clone(), Arc::clone(&router.proxy));
         access_ready
@@ -262,6 +270,8 @@ impl Parts {
                 version: API_VERSION.to_owned(),
             },
         );
+        let certificates = Certificates::new(Arc::clone(&certificate), &ca_certs);
+        let renewal = renewal(config.tls.clone(), url.clone(), Arc::clone(&store), certificate, ca_certs.clone());
         let import = Import::new(registrations, settings.clone(), url.to_string(), server_id, ca_certs.clone());
         let router = Router {
             revocations: revocations.clone(),
@@ -282,7 +292,8 @@ impl Parts {
             directory,
             controllers,
             revocations,
-            renewal: renewal(config.tls.clone(), url.clone(), Arc::clone(&store), certificate),
+            renewal,
+            certificates,
             url,
             store,
             bootstrap_password,

@@ -4,6 +4,7 @@
 //! are served: the own authority's leaf renews itself at two thirds of its life, the user's files are read again when
 //! they change. The private key of the own leaf stays the same over renewals, since users may pin it.
 
+mod age;
 mod authority;
 mod files;
 
@@ -16,8 +17,9 @@ use rustls::{
     sign::CertifiedKey,
 };
 
+pub use age::Certificates;
 pub use authority::{Authority, Leaf, LeafKey};
-pub use files::CertificateFiles;
+pub use files::{CertificateFiles, Version};
 
 /// Why a certificate cannot be made or used.
 #[derive(Debug, thiserror::Error)]
@@ -79,7 +81,7 @@ impl ServingCertificate {
     /// When the leaf being presented expires.
     #[must_use]
     pub fn not_after(&self) -> Option<Timestamp> {
-        not_after(self.current.load().cert.first()?)
+        validity(self.current.load().cert.first()?).map(|(_, end)| end)
     }
 }
 
@@ -95,20 +97,15 @@ impl ResolvesServerCert for ServingCertificate {
     }
 }
 
-/// When a certificate expires, if it can be read.
-pub(crate) fn not_after(certificate: &[u8]) -> Option<Timestamp> {
+/// When a certificate begins and ends to be valid, if it can be read.
+pub(crate) fn validity(certificate: &[u8]) -> Option<(Timestamp, Timestamp)> {
     let (_, parsed) = x509_parser::parse_x509_certificate(certificate).ok()?;
-    Timestamp::from_second(parsed.validity().not_after.timestamp()).ok()
-}
-
-/// When a certificate becomes valid, if it can be read.
-pub(crate) fn not_before(certificate: &[u8]) -> Option<Timestamp> {
-    let (_, parsed) = x509_parser::parse_x509_certificate(certificate).ok()?;
-    Timestamp::from_second(parsed.validity().not_before.timestamp()).ok()
+    let at = |time: x509_parser::time::ASN1Time| Timestamp::from_second(time.timestamp()).ok();
+    Some((at(parsed.validity().not_before)?, at(parsed.validity().not_after)?))
 }
 
 /// Two thirds of a certificate's life, if it can be read.
 pub(crate) fn renew_at(certificate: &[u8]) -> Option<Timestamp> {
-    let (start, end) = (not_before(certificate)?, not_after(certificate)?);
+    let (start, end) = validity(certificate)?;
     start.checked_add(end.duration_since(start) * 2 / 3).ok()
 }

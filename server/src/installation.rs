@@ -70,6 +70,11 @@ pub enum InstallError {
         /// What verification says.
         reason: String,
     },
+    /// The user's files come from another authority than the one that agents and users were told to trust.
+    #[error(
+        "--tls-ca is another authority than the one that agents and users trust: restart the server to announce it"
+    )]
+    AnotherAuthority,
     /// The administrator could not be made.
     #[error("the first administrator could not be made")]
     Bootstrap(#[from] bootstrap::BootstrapError),

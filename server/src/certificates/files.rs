@@ -1,11 +1,15 @@
 //! The user's own certificate and key, read again when the files change.
 
-use std::{path::PathBuf, time::SystemTime};
+use std::{os::unix::fs::MetadataExt, path::PathBuf, time::SystemTime};
 
 use rustls::{crypto::aws_lc_rs::sign::any_supported_type, sign::CertifiedKey};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
 
 use super::CertificateError;
+
+/// One state of both files: when each was modified, which file it is, and how long. A copy can keep the time, an editor the file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Version([(SystemTime, u64, u64); 2]);
 
 /// `--tls-cert` and `--tls-key`: a chain, leaf first, and its private key, both PEM.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,11 +44,14 @@ impl CertificateFiles {
         Ok(certified)
     }
 
-    /// A value that changes when either file does; `None` while one is missing (being replaced).
+    /// A value that changes when either file does, or is replaced; `None` while one is missing (being replaced).
     #[must_use]
-    pub fn version(&self) -> Option<(SystemTime, SystemTime)> {
-        let modified = |path: &PathBuf| std::fs::metadata(path).and_then(|metadata| metadata.modified()).ok();
-        Some((modified(&self.certificate)?, modified(&self.key)?))
+    pub fn version(&self) -> Option<Version> {
+        let of = |path: &PathBuf| {
+            let metadata = std::fs::metadata(path).ok()?;
+            Some((metadata.modified().ok()?, metadata.ino(), metadata.len()))
+        };
+        Some(Version([of(&self.certificate)?, of(&self.key)?]))
     }
 
     fn pem(&self, path: &std::path::Path, wanted: &'static str) -> CertificateError {

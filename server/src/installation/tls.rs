@@ -3,14 +3,17 @@
 use std::{path::Path, sync::Arc, time::Duration};
 
 use cattle_api::{Secret, management::setting::known, resource};
+use cattle_runtime::ErrorChain as _;
 use cattle_store::{Key, Store, StoreError, Transaction, Write};
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use rustls::{RootCertStore, client::WebPkiServerVerifier, client::danger::ServerCertVerifier, sign::CertifiedKey};
 use rustls_pki_types::{CertificateDer, UnixTime, pem::PemObject};
 
 use super::InstallError;
 use crate::{
-    certificates::{Authority, CertificateError, CertificateFiles, Leaf, LeafKey, ServingCertificate},
+    certificates::{
+        Authority, CertificateError, CertificateFiles, Certificates, Leaf, LeafKey, ServingCertificate, Version,
+    },
     config::TlsSource,
     server_url::ServerUrl,
 };
@@ -23,6 +26,8 @@ const LEAF_CERTIFICATE: &str = "leaf-certificate";
 
 /// How often files are looked at and the leaf's age is checked.
 const CHECK_INTERVAL: Duration = Duration::from_secs(10);
+/// How often an operator is told of a certificate that grows old.
+const WARN_AGAIN: SignedDuration = SignedDuration::from_hours(24);
 
 /// What is presented and what is to be trusted for it.
 pub(super) struct Presented {
@@ -42,7 +47,7 @@ pub(super) async fn prepare(
             let own = OwnCertificates::ensure(store, url, now).await?;
             Ok(Presented { certified: own.certified()?, ca_certs: own.authority.certificate_pem().to_owned() })
         }
-        TlsSource::Files { files, authority } => from_files(files, authority.as_deref(), url),
+        TlsSource::Files { files, authority } => from_files(files, authority.as_deref(), url, now),
     }
 }
 
@@ -52,54 +57,101 @@ pub struct Renewal {
     url: ServerUrl,
     store: Arc<dyn Store>,
     serving: Arc<ServingCertificate>,
+    /// What others were told to trust at the start.
+    ca_certs: String,
+    /// The files that are presented.
+    seen: Option<Version>,
+    /// What was last said of a renewal that failed, so that it is said once.
+    failed: Option<String>,
+    warned: Option<Timestamp>,
 }
 
-/// The renewal of what `serving` presents.
+/// The renewal of what `serving` presents, under the authority that others were told to trust.
 #[must_use]
-pub fn renewal(source: TlsSource, url: ServerUrl, store: Arc<dyn Store>, serving: Arc<ServingCertificate>) -> Renewal {
-    Renewal { source, url, store, serving }
+pub fn renewal(
+    source: TlsSource,
+    url: ServerUrl,
+    store: Arc<dyn Store>,
+    serving: Arc<ServingCertificate>,
+    ca_certs: String,
+) -> Renewal {
+    Renewal { source, url, store, serving, ca_certs, seen: None, failed: None, warned: None }
 }
 
 impl Renewal {
-    /// Renews the own leaf at two thirds of its life; reads the user's files again when they change. What cannot be read
+    /// Renews the own leaf at two thirds of its life; reads the user's files again when they change. What cannot be used
     /// is reported and the certificate that is presented stays. Never ends. Cancel safe.
-    pub async fn run(self) {
-        let mut seen = self.version();
+    pub async fn run(mut self) {
         loop {
+            self.look(Timestamp::now()).await;
             tokio::time::sleep(CHECK_INTERVAL).await;
-            let version = self.version();
-            let due = match &self.source {
-                TlsSource::OwnAuthority => self.own_leaf_due(),
-                TlsSource::Files { .. } => version.is_some() && version != seen,
-            };
-            if !due {
-                continue;
-            }
-            match prepare(&self.source, &self.url, &self.store, Timestamp::now()).await {
-                Ok(presented) => {
-                    self.serving.replace(presented.certified);
-                    seen = version;
-                    tracing::info!(not_after = ?self.serving.not_after(), "a new certificate is presented");
-                }
-                Err(error) => tracing::warn!(
-                    error = &error as &dyn std::error::Error,
-                    "the certificate could not be renewed; the present one stays"
-                ),
-            }
         }
     }
 
-    fn version(&self) -> Option<(std::time::SystemTime, std::time::SystemTime)> {
+    /// One look at what is presented and what should be.
+    async fn look(&mut self, now: Timestamp) {
+        let version = self.version();
+        let due = match &self.source {
+            TlsSource::OwnAuthority => self.own_leaf_due(now),
+            TlsSource::Files { .. } => version.is_some() && version != self.seen,
+        };
+        if due {
+            match self.renewed(now).await {
+                Ok(certified) => self.present(certified, version),
+                Err(error) => self.report(&error),
+            }
+        }
+        self.warn_of_age(now);
+    }
+
+    async fn renewed(&self, now: Timestamp) -> Result<CertifiedKey, InstallError> {
+        let presented = prepare(&self.source, &self.url, &self.store, now).await?;
+        // Agents and users pin what they were told. Another authority has to be announced first, which a start does.
+        let same = presented.ca_certs == self.ca_certs;
+        same.then_some(presented.certified).ok_or(InstallError::AnotherAuthority)
+    }
+
+    fn present(&mut self, certified: CertifiedKey, version: Option<Version>) {
+        (self.seen, self.failed) = (version, None);
+        if certified.cert == self.serving.chain() {
+            return;
+        }
+        self.serving.replace(certified);
+        let not_after = self.serving.not_after().map(tracing::field::display);
+        tracing::info!(not_after, "a new certificate is presented");
+    }
+
+    fn report(&mut self, error: &InstallError) {
+        let text = error.chain().to_string();
+        if self.failed.as_ref() != Some(&text) {
+            tracing::warn!(error = text, "the certificate could not be renewed; the present one stays");
+            self.failed = Some(text);
+        }
+    }
+
+    fn warn_of_age(&mut self, now: Timestamp) {
+        let recently = self.warned.is_some_and(|at| now.duration_since(at) < WARN_AGAIN);
+        match Certificates::new(Arc::clone(&self.serving), &self.ca_certs).warning(now) {
+            Some(warning) if !recently => {
+                tracing::warn!("{warning}");
+                self.warned = Some(now);
+            }
+            Some(_) => {}
+            None => self.warned = None,
+        }
+    }
+
+    fn version(&self) -> Option<Version> {
         match &self.source {
             TlsSource::OwnAuthority => None,
             TlsSource::Files { files, .. } => files.version(),
         }
     }
 
-    fn own_leaf_due(&self) -> bool {
+    fn own_leaf_due(&self, now: Timestamp) -> bool {
         let chain = self.serving.chain();
         let renew_at = chain.first().and_then(|leaf| crate::certificates::renew_at(leaf));
-        renew_at.is_none_or(|at| Timestamp::now() >= at)
+        renew_at.is_none_or(|at| now >= at)
     }
 }
 
@@ -169,7 +221,12 @@ impl Sealed<'_> {
 }
 
 /// The user's files, if they serve the host under the authority that others will be told to trust.
-fn from_files(files: &CertificateFiles, authority: Option<&Path>, url: &ServerUrl) -> Result<Presented, InstallError> {
+fn from_files(
+    files: &CertificateFiles,
+    authority: Option<&Path>,
+    url: &ServerUrl,
+    now: Timestamp,
+) -> Result<Presented, InstallError> {
     let certified = files.load()?;
     let (roots, ca_certs) = match authority {
         Some(path) => {
@@ -179,7 +236,7 @@ fn from_files(files: &CertificateFiles, authority: Option<&Path>, url: &ServerUr
         }
         None => (public_roots(), String::new()),
     };
-    verify(&certified, roots, url).map_err(|reason| InstallError::WrongCertificate {
+    verify(&certified, roots, url, now).map_err(|reason| InstallError::WrongCertificate {
         path: files.certificate.clone(),
         host: url.host(),
         reason: match authority {
@@ -208,15 +265,19 @@ fn public_roots() -> RootCertStore {
     roots
 }
 
-fn verify(certified: &CertifiedKey, roots: RootCertStore, url: &ServerUrl) -> Result<(), String> {
+fn verify(certified: &CertifiedKey, roots: RootCertStore, url: &ServerUrl, now: Timestamp) -> Result<(), String> {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let verifier = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider)
         .build()
         .map_err(|error| error.to_string())?;
     let name = url.server_name().ok_or_else(|| "the address has no host".to_owned())?;
     let (leaf, intermediates) = certified.cert.split_first().ok_or_else(|| "the chain is empty".to_owned())?;
+    let now = Duration::try_from(now.as_duration()).map_err(|error| error.to_string())?;
     verifier
-        .verify_server_cert(leaf, intermediates, &name, &[], UnixTime::now())
+        .verify_server_cert(leaf, intermediates, &name, &[], UnixTime::since_unix_epoch(now))
         .map(drop)
         .map_err(|error| error.to_string())
 }
+
+#[cfg(test)]
+mod tests;
