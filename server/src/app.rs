@@ -36,7 +36,7 @@ use crate::{
     config::Config,
     import::Import,
     installation::{BootstrapPassword, InstallError, Installation, Renewal, Settings, checksum, renewal},
-    listen::Listener,
+    listen::{ListenMetrics, Listener},
     router::Router,
     server_url::ServerUrl,
     sign_in::SignInAudit,
@@ -107,7 +107,10 @@ impl App {
         let address = tcp.local_addr().map_err(bind)?;
         let passwords = Passwords::new();
         let installation = Installation::prepare(config, address, &store, server_id, &passwords).await?;
-        let listener = Listener::new(tcp, Arc::clone(&installation.certificate) as _).map_err(bind)?;
+        let arrivals = ListenMetrics::default();
+        arrivals.register(registry);
+        let certificate = Arc::clone(&installation.certificate) as _;
+        let listener = Listener::new(tcp, certificate, config.limits, arrivals).map_err(bind)?;
         let audit: Arc<dyn cattle_audit::AuditSink> =
             Arc::new(FileSink::open(&FileSinkConfig::new(config.data_dir.join("audit.log")))?);
         let certificates = Certificates::new(Arc::clone(&installation.certificate), &installation.ca_certs);

@@ -1,6 +1,6 @@
 //! The command line of `cattle-server`.
 
-use std::{net::SocketAddr, path::PathBuf};
+use std::{net::SocketAddr, num::NonZeroUsize, path::PathBuf};
 
 use cattle_runtime::args::LogArgs;
 use clap::{Args as ClapArgs, Parser, Subcommand};
@@ -75,6 +75,17 @@ pub struct ServeArgs {
     /// The authority of --tls-cert, PEM, unless it is a publicly trusted one; agents and users trust exactly it.
     #[arg(long, env = "CATTLE_TLS_CA", value_name = "FILE")]
     pub tls_ca: Option<PathBuf>,
+    /// Most connections at a time; more wait. Default: 16384.
+    #[arg(long, env = "CATTLE_MAX_CONNECTIONS", value_name = "N")]
+    pub max_connections: Option<NonZeroUsize>,
+    /// Most connections at a time from one IPv4 address or IPv6 /64; more are closed. Sessions of agents and of exec, attach and
+    /// port-forward do not count. Raise it for many users behind one address. Default: 4096.
+    #[arg(long, env = "CATTLE_MAX_CONNECTIONS_PER_ADDRESS", value_name = "N")]
+    pub max_connections_per_address: Option<NonZeroUsize>,
+    /// Most TLS handshakes at a time from one IPv4 address or IPv6 /64; more are closed. Raise it for very many agents behind one
+    /// address. Default: 256.
+    #[arg(long, env = "CATTLE_MAX_HANDSHAKES_PER_ADDRESS", value_name = "N")]
+    pub max_handshakes_per_address: Option<NonZeroUsize>,
 }
 
 /// Where the data is.

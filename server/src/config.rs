@@ -2,6 +2,7 @@
 
 use std::{
     net::{IpAddr, Ipv6Addr, SocketAddr},
+    num::NonZeroUsize,
     path::{Path, PathBuf},
 };
 
@@ -10,6 +11,7 @@ use serde::Deserialize;
 use crate::{
     args::ServeArgs,
     certificates::CertificateFiles,
+    listen::Limits,
     server_url::{ServerUrl, ServerUrlError},
 };
 
@@ -26,6 +28,8 @@ pub struct Config {
     pub admin_listen: SocketAddr,
     /// Whose certificate is presented.
     pub tls: TlsSource,
+    /// How much of the listener one address may hold.
+    pub limits: Limits,
 }
 
 /// Whose certificate the server presents.
@@ -53,6 +57,9 @@ pub struct ConfigFile {
     tls_cert: Option<PathBuf>,
     tls_key: Option<PathBuf>,
     tls_ca: Option<PathBuf>,
+    max_connections: Option<NonZeroUsize>,
+    max_connections_per_address: Option<NonZeroUsize>,
+    max_handshakes_per_address: Option<NonZeroUsize>,
 }
 
 /// Why a configuration is refused.
@@ -117,7 +124,25 @@ impl Config {
             args.tls_key.clone().or(file.tls_key),
             args.tls_ca.clone().or(file.tls_ca),
         )?;
-        Ok(Self { data_dir, url, listen, admin_listen, tls })
+        let usual = Limits::default();
+        let limit = |flag: Option<NonZeroUsize>, file: Option<NonZeroUsize>, usual| {
+            flag.or(file).map_or(usual, NonZeroUsize::get)
+        };
+        let limits = Limits {
+            connections: limit(args.max_connections, file.max_connections, usual.connections),
+            connections_per_address: limit(
+                args.max_connections_per_address,
+                file.max_connections_per_address,
+                usual.connections_per_address,
+            ),
+            handshakes_per_address: limit(
+                args.max_handshakes_per_address,
+                file.max_handshakes_per_address,
+                usual.handshakes_per_address,
+            ),
+            ..usual
+        };
+        Ok(Self { data_dir, url, listen, admin_listen, tls, limits })
     }
 }
 
@@ -195,10 +220,12 @@ mod tests {
     fn a_flag_wins_over_the_file_and_unknown_keys_are_errors() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("cattle.yaml");
-        std::fs::write(&path, "data-dir: /from-file\nlisten: 127.0.0.1:1234\n").unwrap();
+        std::fs::write(&path, "data-dir: /from-file\nlisten: 127.0.0.1:1234\nmax-connections-per-address: 7\n")
+            .unwrap();
         let config = Config::resolve(&ServeArgs { config: Some(path.clone()), ..args() }).unwrap();
         assert_eq!(config.data_dir, PathBuf::from("/data"));
         assert_eq!(config.listen.port(), 1234);
+        assert_eq!(config.limits, Limits { connections_per_address: 7, ..Limits::default() });
 
         std::fs::write(&path, "data-dir: /from-file\nlisen: 127.0.0.1:1234\n").unwrap();
         let error = Config::resolve(&ServeArgs { config: Some(path), ..args() }).unwrap_err();
