@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use cattle_api::Secret;
 use http::header::{EXPECT, HeaderValue};
 use http::{Request, Response, StatusCode};
 use hyper::ext::on_informational;
@@ -16,8 +17,10 @@ use crate::request_body::ClientBody;
 use crate::service::{Admitted, Proxy};
 use crate::upstream::{ANSWER_DEADLINE, Hop, RequestBody, Switch, Upstream, UpstreamBody, UpstreamError};
 
-/// How long an answer may take to begin where a container or a proxied service decides.
+/// How long an answer may take to begin where a container or a proxied service decides; nobody can ask for more.
 const LONG_ANSWER_DEADLINE: Duration = Duration::from_secs(600);
+/// How much longer than the client asked for an answer may take: the API server's own refusal should come first.
+const MARGIN: Duration = Duration::from_secs(30);
 
 /// What an API server said.
 pub(crate) enum Answered {
@@ -91,10 +94,7 @@ impl<'a> Attempts<'a> {
 
     async fn send(&self) -> Result<Switch, ProxyError> {
         let cluster = &self.request.cluster;
-        let token = match self.proxy.impersonators.token(cluster, &self.request.user).await {
-            Ok(token) => token,
-            Err(error) => return Err(ProxyError::Impersonator(cluster.clone(), self.explained(error).await)),
-        };
+        let token = self.token().await?;
         let request = self.with_body(self.request.outgoing(&token)?);
         let sent = async {
             match self.request.upgrade {
@@ -109,10 +109,21 @@ impl<'a> Attempts<'a> {
         answered.map_err(|error| ProxyError::Upstream(cluster.clone(), error))
     }
 
-    /// Whoever writes impersonators may not know why or since when a cluster is away; the dialer does.
-    async fn explained(&self, error: ImpersonatorError) -> ImpersonatorError {
-        let ImpersonatorError::Unreachable(_) = error else { return error };
-        self.upstream.why_unreachable().await.map_or(error, ImpersonatorError::Unreachable)
+    /// The impersonator's token. Where it has to be made first, a connection for the request is made meanwhile: a cluster that
+    /// cannot be reached, or whose API server does not prove itself, is known at once and by its hop, while whoever writes
+    /// impersonators would try in vain until the wait is over.
+    async fn token(&self) -> Result<Secret, ProxyError> {
+        let (cluster, user) = (&self.request.cluster, &self.request.user);
+        let unreachable = |error| ProxyError::Upstream(cluster.clone(), error);
+        let token = tokio::select! {
+            biased;
+            token = self.proxy.impersonators.token(cluster, user) => token,
+            Err(error) = self.upstream.warm() => return Err(unreachable(error)),
+        };
+        if matches!(token, Err(ImpersonatorError::Away)) {
+            self.upstream.warm().await.map_err(unreachable)?;
+        }
+        token.map_err(|error| ProxyError::Impersonator(cluster.clone(), error))
     }
 
     /// Holds the body back if the request may have to be repeated, or if the client itself waits to be asked for it.
@@ -137,7 +148,7 @@ impl<'a> Attempts<'a> {
 
     /// Resolves when the answer should have begun, counted from the last part of the body that the client gave.
     async fn too_late(&self) {
-        let patience = if self.request.long_running { LONG_ANSWER_DEADLINE } else { ANSWER_DEADLINE };
+        let patience = patience(self.request.long_running, self.request.target.query());
         let begun = Instant::now();
         loop {
             let deadline = self.body.last_progress().max(begun) + patience;
@@ -146,5 +157,69 @@ impl<'a> Attempts<'a> {
             }
             sleep_until(deadline).await;
         }
+    }
+}
+
+/// How long the head of an answer may take; why, is told where [`ANSWER_DEADLINE`] is.
+fn patience(long_running: bool, query: Option<&str>) -> Duration {
+    if long_running {
+        return LONG_ANSWER_DEADLINE;
+    }
+    let pairs = query.into_iter().flat_map(|query| query.split('&')).filter_map(|pair| pair.split_once('='));
+    let asked = pairs.filter_map(|(key, value)| match key {
+        "timeout" => go_duration(value),
+        "timeoutSeconds" => value.parse().ok().map(Duration::from_secs),
+        _ => None,
+    });
+    asked
+        .max()
+        .map_or(ANSWER_DEADLINE, |asked| asked.saturating_add(MARGIN).clamp(ANSWER_DEADLINE, LONG_ANSWER_DEADLINE))
+}
+
+/// A duration as Go writes it, in whole units: `90s`, `5m0s`, `1h`. Nothing shorter than a second matters here.
+fn go_duration(text: &str) -> Option<Duration> {
+    let units = text.split_inclusive(|character: char| character.is_ascii_alphabetic());
+    units
+        .map(|part| {
+            let (number, unit) = part.split_at_checked(part.len().checked_sub(1)?)?;
+            let seconds = match unit {
+                "h" => 3600,
+                "m" => 60,
+                "s" => 1,
+                _ => return None,
+            };
+            Some(Duration::from_secs(number.parse::<u64>().ok()?.checked_mul(seconds)?))
+        })
+        .try_fold(Duration::ZERO, |sum, part| sum.checked_add(part?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_asks_for_longer_gets_longer() {
+        for (query, seconds) in [
+            ("", 90),
+            ("limit=500", 90),
+            ("timeout=32s", 90),
+            ("timeout=90s", 120),
+            ("limit=5&timeout=5m0s", 330),
+            ("timeoutSeconds=300", 330),
+            ("timeoutSeconds=100&timeout=2m", 150),
+            ("timeout=1h", 600),
+            ("timeout=999999999999999999h", 90),
+            ("timeoutSeconds=18446744073709551615", 600),
+            ("timeout=x", 90),
+            ("timeout=", 90),
+            ("timeout=5", 90),
+            ("timeout=s", 90),
+            ("timeout=%35m", 90),
+            ("timeoutSeconds=-1", 90),
+        ] {
+            assert_eq!(patience(false, Some(query)).as_secs(), seconds, "{query}");
+        }
+        assert_eq!(patience(false, None), ANSWER_DEADLINE);
+        assert_eq!(patience(true, Some("timeout=1s")), LONG_ANSWER_DEADLINE);
     }
 }

@@ -14,6 +14,9 @@ use crate::upstream::UpstreamBody;
 
 /// How long a watch whose access has ended may go on to the end of the event that is on its way.
 const EVENT_DEADLINE: Duration = Duration::from_secs(1);
+/// How long the body of an answer that refuses to switch protocols may take. Its client waits for a session and not for a body;
+/// Kubernetes' own proxy allows as much.
+const REFUSAL_DEADLINE: Duration = Duration::from_secs(10);
 
 /// What a client gets: a text of ours, or the API server's answer, frame by frame.
 ///
@@ -34,6 +37,9 @@ pub enum ProxyBodyError {
     /// The user's access ended.
     #[error("access ended")]
     Revoked,
+    /// The body of a refused switch of protocols took too long.
+    #[error("the answer to a request to switch protocols did not end in time")]
+    Endless,
 }
 
 struct Streamed {
@@ -44,6 +50,8 @@ struct Streamed {
     state: State,
     /// A watch whose events can be told apart: it can end between two of them.
     events: Option<Events>,
+    /// When the body must have ended.
+    deadline: Option<Pin<Box<Sleep>>>,
     running: Option<Running>,
 }
 
@@ -73,9 +81,16 @@ impl ProxyBody {
         events: Option<Events>,
     ) -> Self {
         let ended = Box::pin(running.ended());
-        let running = Some(running);
-        let state = State::Flowing;
-        Self(Content::Streamed(Box::new(Streamed { read, upstream, ended, state, events, running })))
+        let (running, state, deadline) = (Some(running), State::Flowing, None);
+        Self(Content::Streamed(Box::new(Streamed { read, upstream, ended, state, events, deadline, running })))
+    }
+
+    /// The body of an answer that refuses to switch protocols: it has to end soon.
+    pub(crate) fn ending_soon(mut self) -> Self {
+        if let Content::Streamed(streamed) = &mut self.0 {
+            streamed.deadline = Some(Box::pin(sleep(REFUSAL_DEADLINE)));
+        }
+        self
     }
 }
 
@@ -133,6 +148,9 @@ impl Streamed {
             if deadline.as_mut().poll(cx).is_ready() {
                 return self.end(Some(ProxyBodyError::Revoked));
             }
+        }
+        if self.deadline.as_mut().is_some_and(|deadline| deadline.as_mut().poll(cx).is_ready()) {
+            return self.end(Some(ProxyBodyError::Endless));
         }
         if let Some(read) = self.read.take() {
             return Poll::Ready(Some(Ok(Frame::data(read))));

@@ -110,9 +110,10 @@ pub enum Diagnosis {
 /// Why there is no impersonator token.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ImpersonatorError {
-    /// The cluster cannot be reached to create the objects.
-    #[error("the cluster cannot be reached")]
-    Unreachable(#[source] DialError),
+    /// Nobody writes objects in this cluster at the moment: it is away, has just connected, or is being removed. Whoever asks
+    /// looks for the reason on the way to its API server.
+    #[error("nobody writes impersonators in this cluster at the moment")]
+    Away,
     /// An object is missing; the sentence says which and why.
     #[error("{0}")]
     Missing(String),

@@ -20,11 +20,10 @@ use crate::upstream::{ApiServerError, Hop, UpstreamError};
 
 /// Seconds after which a client may try again what is not there at the moment.
 const RETRY_SOON: u32 = 1;
-/// Seconds after which a cluster that is away may be back: an agent's first attempts come within this time.
-const RETRY_CLUSTER: u32 = 5;
-/// A cluster that is away for longer does not come back while somebody waits. kubectl obeys ten times before it shows the
-/// sentence, so advice to try again costs a person almost a minute.
-const RECONNECTING: SignedDuration = SignedDuration::from_secs(60);
+/// A cluster whose last session ended so recently is expected back, whether the session was lost or said goodbye: agents
+/// connect again at once, and a drained one names the time. Others do not come back while somebody waits. kubectl obeys
+/// `Retry-After` ten times before it shows the sentence, so advice to try again is given only where it helps.
+const RECONNECTING: SignedDuration = SignedDuration::from_secs(10);
 
 /// Why a request was not answered by the cluster's API server.
 #[derive(Debug, thiserror::Error)]
@@ -89,6 +88,8 @@ struct Answer {
     code: StatusCode,
     reason: &'static str,
     message: String,
+    /// More exact than a reason of Kubernetes, for programs: the cause in the details.
+    cause: Option<&'static str>,
     retry_after: Option<u32>,
 }
 
@@ -113,13 +114,16 @@ impl ProxyError {
 
     /// The answer as a `metav1.Status`.
     pub(crate) fn into_response(self) -> Response<ProxyBody> {
-        let Answer { code, reason, message, retry_after } = self.answer();
+        let Answer { code, reason, message, cause, retry_after } = self.answer();
         let mut status = json!({
             "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",
             "message": message, "reason": reason, "code": code.as_u16(),
         });
         if let Some(seconds) = retry_after {
-            status["details"] = json!({ "retryAfterSeconds": seconds });
+            status["details"]["retryAfterSeconds"] = json!(seconds);
+        }
+        if let Some(cause) = cause {
+            status["details"]["causes"] = json!([{ "reason": cause, "message": status["message"] }]);
         }
         let mut response = Response::new(ProxyBody::fixed(status.to_string()));
         *response.status_mut() = code;
@@ -152,7 +156,8 @@ impl ProxyError {
             Self::Limited(limited) => {
                 Answer::new(StatusCode::TOO_MANY_REQUESTS, "TooManyRequests", limited.to_string()).retry(RETRY_SOON)
             }
-            Self::Audit(error) => Answer::unavailable(error.sentence()).retry(RETRY_CLUSTER),
+            // No advice to try again: a disk does not empty itself while a person waits for the sentence.
+            Self::Audit(error) => Answer::unavailable(error.sentence()),
             Self::Identity(_) | Self::IdentityLost => Answer::new(
                 StatusCode::INTERNAL_SERVER_ERROR,
                 "InternalError",
@@ -183,7 +188,7 @@ impl ProxyError {
 
 impl Answer {
     fn new(code: StatusCode, reason: &'static str, message: impl Into<String>) -> Self {
-        Self { code, reason, message: message.into(), retry_after: None }
+        Self { code, reason, message: message.into(), cause: None, retry_after: None }
     }
 
     fn unavailable(message: impl Into<String>) -> Self {
@@ -196,6 +201,11 @@ impl Answer {
 
     fn timeout(message: impl Into<String>) -> Self {
         Self::new(StatusCode::GATEWAY_TIMEOUT, "Timeout", message)
+    }
+
+    fn because(mut self, cause: &'static str) -> Self {
+        self.cause = Some(cause);
+        self
     }
 
     fn retry(mut self, seconds: u32) -> Self {
@@ -222,12 +232,11 @@ fn dial_answer(cluster: &ClusterId, error: DialError) -> Answer {
                 "cluster {cluster} is not connected: no agent of it has been since {since:.0}"
             ));
             let away = Timestamp::now().duration_since(since);
-            if away < RECONNECTING { answer.retry(RETRY_CLUSTER) } else { answer }
+            if away < RECONNECTING { answer.retry(RETRY_SOON) } else { answer }
         }
         DialError::NotConnected { since: None } => Answer::unavailable(format!(
             "cluster {cluster} is not connected: no agent of it has connected since the server started"
-        ))
-        .retry(RETRY_CLUSTER),
+        )),
         DialError::ApiServerUnreachable => {
             Answer::bad_gateway(format!("the agent of cluster {cluster} cannot reach its API server"))
         }
@@ -246,7 +255,11 @@ fn dial_answer(cluster: &ClusterId, error: DialError) -> Answer {
 
 fn impersonator_answer(cluster: &ClusterId, error: &ImpersonatorError) -> Answer {
     match error {
-        ImpersonatorError::Unreachable(error) => dial_answer(cluster, *error),
+        // The way to the API server was tried and is open, so this is the moment after connecting, or before the end.
+        ImpersonatorError::Away => Answer::unavailable(format!(
+            "cluster {cluster} has just connected, or is being removed: nobody can be impersonated there yet"
+        ))
+        .retry(RETRY_SOON),
         ImpersonatorError::Missing(sentence) => {
             // The request has waited for as long as it is worth: nothing is there a second later that was not now.
             Answer::unavailable(format!("you cannot be impersonated in cluster {cluster}: {sentence}"))
@@ -261,20 +274,30 @@ fn upstream_answer(cluster: &ClusterId, error: &UpstreamError) -> Answer {
     match error {
         UpstreamError::Dial(error) => dial_answer(cluster, *error),
         UpstreamError::Certificate(_) => Answer::bad_gateway(format!(
-            "the API server of cluster {cluster} does not prove itself by the cluster's recorded CA and name"
-        )),
+            "the API server of cluster {cluster} does not prove itself: its certificate does not fit the CA and name that are recorded \
+             for the cluster. If its CA was replaced on purpose, an administrator consents with `cattle cluster rebind`"
+        ))
+        .because("CertificateMismatch"),
         UpstreamError::Tls(_) => {
             Answer::bad_gateway(format!("the TLS handshake with the API server of cluster {cluster} failed"))
         }
         UpstreamError::Http(_) => {
             Answer::bad_gateway(format!("the API server of cluster {cluster} ended the connection before it answered"))
         }
+        UpstreamError::Unknown(_) => Answer::bad_gateway(format!(
+            "the API server of cluster {cluster} ended the connection after the request was sent and before it answered: whether the \
+             change was made is not known. Look before you send it again"
+        ))
+        .because("OutcomeUnknown"),
         UpstreamError::TimedOut(Hop::Dial) => dial_answer(cluster, DialError::TimedOut),
         UpstreamError::TimedOut(Hop::Tls) => {
             Answer::timeout(format!("the API server of cluster {cluster} did not finish the TLS handshake in time"))
         }
         UpstreamError::TimedOut(Hop::Answer) => {
-            Answer::timeout(format!("the API server of cluster {cluster} did not begin its answer in time"))
+            Answer::timeout(format!(
+                "the API server of cluster {cluster} did not begin its answer in time; if the request was a change, whether it was made \
+                 is not known"
+            ))
         }
     }
 }
@@ -300,7 +323,8 @@ mod tests {
         assert_eq!((code, retry), (503, None));
         assert_eq!(message, "cluster c-abcde is not connected: no agent of it has been since 2020-11-23T01:02:03Z");
         let (_, _, retry) = shown(dial(DialError::NotConnected { since: Some(Timestamp::now()) }));
-        assert_eq!(retry.as_deref(), Some("5"));
+        assert_eq!(retry.as_deref(), Some("1"));
+        assert_eq!(shown(dial(DialError::NotConnected { since: None })).2, None);
         assert_eq!(shown(dial(DialError::ApiServerUnreachable)).0, 502);
         assert_eq!(shown(dial(DialError::TimedOut)).0, 504);
         assert_eq!(shown(dial(DialError::Busy)).0, 503);

@@ -16,6 +16,7 @@ pub struct Metrics {
     opened: Counter,
     closed: Counter,
     reused: Counter,
+    repeated: Counter,
     upgrades: Counter,
     revoked: Counter,
     impersonation_retries: Counter,
@@ -36,6 +37,11 @@ impl Metrics {
         registry.register("upstream_opened", "Connections to API servers opened", self.opened.clone());
         registry.register("upstream_closed", "Connections to API servers closed", self.closed.clone());
         registry.register("upstream_reused", "Requests that found a warm connection", self.reused.clone());
+        registry.register(
+            "upstream_repeated",
+            "Reads repeated because a warm connection ended under them",
+            self.repeated.clone(),
+        );
         registry.register("upgrades", "Connections that switched to WebSocket or SPDY", self.upgrades.clone());
         registry.register("revoked", "Running requests ended because access ended", self.revoked.clone());
         registry.register(
@@ -78,6 +84,10 @@ impl Metrics {
 
     pub(crate) fn reuse(&self) {
         self.reused.inc();
+    }
+
+    pub(crate) fn repeat(&self) {
+        self.repeated.inc();
     }
 
     pub(crate) fn upgraded(&self) {

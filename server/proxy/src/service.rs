@@ -298,7 +298,8 @@ impl Proxy {
                     response::forwarded(&head.headers, &admitted.cluster, &admitted.server_name).map_err(refused)?;
                 running.answered(head.status);
                 let events = events_of(&head).filter(|_| admitted.watch);
-                Ok(with(head.status, headers, ProxyBody::streamed(read, body, running, events)))
+                let body = ProxyBody::streamed(read, body, running, events);
+                Ok(with(head.status, headers, if admitted.upgrade.is_some() { body.ending_soon() } else { body }))
             }
         }
     }

@@ -21,8 +21,19 @@
 //!
 //! # Retries
 //!
-//! Only a request of which no byte was sent is sent again: hyper hands it back when a pooled connection turns out to be
-//! closed.
+//! A request of which no byte was sent is sent again: hyper hands it back when a pooled connection turns out to be closed.
+//! One whose bytes have left is sent again once, on a new connection, if a warm connection ended before it answered and the
+//! request changes nothing: a GET, HEAD or OPTIONS without a body (RFC 9110 §9.2.2). Closing an idle connection races with the
+//! next request on it, and nobody should see that. A change is never repeated: whether it was made is not known
+//! ([`UpstreamError::Unknown`]).
+//!
+//! # Deadlines
+//!
+//! Only the *head* of an answer has one. An API server ends an ordinary request after 60 s by itself (`--request-timeout`) and
+//! says so with a `Status` that is better than ours, so ours comes later: 90 s, which leaves room for its own waiting in queues and
+//! for the way there and back. A client that asks for longer (`?timeout=`, `?timeoutSeconds=`) gets that and 30 s more.
+//! Watches, followed logs, sessions and proxied services wait for somebody else's program: 10 minutes. Bodies have no
+//! deadline, however slow: a watch, a log or a large list runs for as long as both sides want.
 
 mod body;
 mod connection;
@@ -37,7 +48,7 @@ use bytes::Bytes;
 use cattle_proto::id::ClusterId;
 use futures_util::future::BoxFuture;
 use http::header::{self, HeaderValue};
-use http::{Request, Response, Uri, Version};
+use http::{Method, Request, Response, Uri, Version};
 use http_body::Body;
 use http_body_util::BodyExt;
 use hyper::upgrade::Upgraded;
@@ -60,7 +71,7 @@ pub use tls::ApiServerError;
 const DIAL_DEADLINE: Duration = Duration::from_secs(15);
 /// TLS handshake through the tunnel.
 const TLS_DEADLINE: Duration = Duration::from_secs(10);
-/// The head of an answer, where nobody else watches over it. An API server ends ordinary requests after 60 s by itself.
+/// The head of an answer to an ordinary request; see the [module](self).
 pub(crate) const ANSWER_DEADLINE: Duration = Duration::from_secs(90);
 /// How often connections that idle too long are looked for.
 const SWEEP: Duration = Duration::from_secs(10);
@@ -102,6 +113,9 @@ pub enum UpstreamError {
     /// The connection broke, or what came is no HTTP.
     #[error("no HTTP answer from the API server")]
     Http(#[source] hyper::Error),
+    /// The same, after a request that may have changed something was sent.
+    #[error("no HTTP answer from the API server to a change that was sent")]
+    Unknown(#[source] hyper::Error),
     /// A step took too long.
     #[error("the API server took too long: {0:?}")]
     TimedOut(Hop),
@@ -180,10 +194,16 @@ impl Upstream {
         self.inner.pool.renew();
     }
 
-    /// Why the cluster cannot be reached, if it cannot. Opens a stream and gives it up.
-    pub(crate) async fn why_unreachable(&self) -> Option<DialError> {
-        let dialed = timeout(DIAL_DEADLINE, self.inner.dialer.dial(&self.inner.cluster)).await;
-        dialed.unwrap_or(Err(DialError::TimedOut)).err()
+    /// Makes sure that a warm connection waits, and so finds out why the API server cannot be used, if it cannot.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future gives the connection up.
+    pub(crate) async fn warm(&self) -> Result<(), UpstreamError> {
+        if !self.inner.pool.is_warm() {
+            self.connect(connection::Kind::Pooled).await?.give_back();
+        }
+        Ok(())
     }
 
     /// Sends a request on a warm connection, or on a new one.
@@ -196,8 +216,10 @@ impl Upstream {
         mut request: Request<RequestBody>,
     ) -> Result<Response<UpstreamBody>, UpstreamError> {
         self.prepare(&mut request);
+        let (mut repeat, changes) = (repeatable(&request), !is_safe(request.method()));
+        let mut repeated = false;
         loop {
-            let warm = self.inner.pool.take();
+            let warm = if repeated { None } else { self.inner.pool.take() };
             let reused = warm.is_some();
             let mut lease = match warm {
                 Some(lease) => {
@@ -206,13 +228,24 @@ impl Upstream {
                 }
                 None => self.connect(connection::Kind::Pooled).await?,
             };
-            match lease.sender().try_send_request(request).await {
+            let mut error = match lease.sender().try_send_request(request).await {
                 Ok(response) => return Ok(response.map(|body| UpstreamBody::new(body, lease, Arc::clone(&self.inner)))),
-                Err(mut error) => match error.take_message().filter(|_| reused) {
-                    Some(unsent) => request = unsent,
-                    None => return Err(UpstreamError::Http(error.into_error())),
-                },
-            }
+                Err(error) => error,
+            };
+            let broke = reused && !error.error().is_parse();
+            request = match (error.take_message(), repeat.take_if(|_| broke)) {
+                (Some(unsent), again) if reused => {
+                    repeat = again;
+                    unsent
+                }
+                (None, Some(again)) => {
+                    self.inner.metrics.repeat();
+                    repeated = true;
+                    again
+                }
+                (None, None) if changes => return Err(UpstreamError::Unknown(error.into_error())),
+                _ => return Err(UpstreamError::Http(error.into_error())),
+            };
         }
     }
 
@@ -285,6 +318,23 @@ where
             answered.unwrap_or(Err(UpstreamError::TimedOut(Hop::Answer)))
         })
     }
+}
+
+/// The request once more, if nothing is lost by sending it twice.
+fn repeatable(request: &Request<RequestBody>) -> Option<Request<RequestBody>> {
+    if !is_safe(request.method()) || !request.body().is_end_stream() {
+        return None;
+    }
+    let mut again = Request::new(http_body_util::Empty::new().map_err(|never| match never {}).boxed_unsync());
+    *again.method_mut() = request.method().clone();
+    *again.uri_mut() = request.uri().clone();
+    *again.headers_mut() = request.headers().clone();
+    Some(again)
+}
+
+/// Methods that change nothing (RFC 9110 §9.2.1), as Kubernetes uses them.
+fn is_safe(method: &Method) -> bool {
+    matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS)
 }
 
 /// Runs as long as its upstream.

@@ -4,7 +4,7 @@ use cattle_api::Secret;
 use cattle_auth::UserInfo;
 use cattle_controllers::{ImpersonationError, Impersonators};
 use cattle_proto::id::ClusterId;
-use cattle_proxy::{Diagnosis, DialError, ImpersonatorError, Refused};
+use cattle_proxy::{Diagnosis, ImpersonatorError, Refused};
 use cattle_runtime::ErrorChain as _;
 use futures_util::future::BoxFuture;
 
@@ -20,10 +20,7 @@ impl cattle_proxy::Impersonators for ControllersImpersonators {
         Box::pin(async move {
             match self.0.token(cluster, user).await {
                 Ok(granted) => Ok(granted.token),
-                // The proxy asks its dialer since when.
-                Err(ImpersonationError::NotConnected) => {
-                    Err(ImpersonatorError::Unreachable(DialError::NotConnected { since: None }))
-                }
+                Err(ImpersonationError::NotConnected) => Err(ImpersonatorError::Away),
                 Err(other) => Err(ImpersonatorError::Missing(other.chain().to_string())),
             }
         })

@@ -46,6 +46,12 @@ impl Pool {
         None
     }
 
+    /// Whether a usable connection waits.
+    pub(super) fn is_warm(&self) -> bool {
+        let state = self.state.lock();
+        state.idle.iter().any(|(since, lease)| since.elapsed() < IDLE_LIMIT && lease.is_ready())
+    }
+
     /// Keeps a connection, or says that it is not wanted.
     pub(super) fn put(&self, lease: Lease) -> bool {
         let mut state = self.state.lock();

@@ -1,8 +1,10 @@
 //! What a client is told when the API server does not answer.
 
+use std::sync::atomic::Ordering;
+
 use cattle_proxy::{DialError, ImpersonatorError, Limits};
 
-use crate::fake::{always, handler, ok};
+use crate::fake::{Fake, always, handler, ok};
 use crate::rig::{CLUSTER, Rig, soon, until};
 
 #[tokio::test]
@@ -40,8 +42,8 @@ async fn each_hop_has_its_sentence() {
     let (since, now) = ("2020-11-23T01:02:03Z".parse().unwrap(), jiff::Timestamp::now());
     let table = [
         (DialError::NotConnected { since: Some(since) }, 503, "since 2020-11-23T01:02:03Z", None),
-        (DialError::NotConnected { since: Some(now) }, 503, "is not connected", Some("5")),
-        (DialError::NotConnected { since: None }, 503, "since the server started", Some("5")),
+        (DialError::NotConnected { since: Some(now) }, 503, "is not connected", Some("1")),
+        (DialError::NotConnected { since: None }, 503, "since the server started", None),
         (DialError::ApiServerUnreachable, 502, "cannot reach its API server", None),
         (DialError::TimedOut, 504, "in time", None),
         (DialError::Busy, 503, "as many streams", Some("1")),
@@ -63,8 +65,30 @@ async fn each_hop_has_its_sentence() {
     let answer = rig.get("/api").await;
     assert_eq!(answer.status, 503);
     assert!(answer.message().ends_with(missing), "{}", answer.message());
-    *rig.world.token_error.lock() = Some(ImpersonatorError::Unreachable(DialError::ApiServerUnreachable));
+    // Whoever writes impersonators knows only that the cluster is away; the way there tells why.
+    *rig.world.token_error.lock() = Some(ImpersonatorError::Away);
+    *rig.world.dial_error.lock() = Some(DialError::ApiServerUnreachable);
     assert_eq!(rig.get("/api").await.status, 502);
+    *rig.world.dial_error.lock() = None;
+    let answer = rig.get("/api").await;
+    assert_eq!((answer.status, answer.header("retry-after")), (503, Some("1")));
+    assert!(answer.message().contains("has just connected"), "{}", answer.message());
+    assert!(rig.fake.seen().is_empty());
+}
+
+#[tokio::test]
+async fn a_cluster_that_cannot_be_used_is_told_before_anybody_is_impersonated() {
+    let rig = Rig::start(always(ok("{}"))).await;
+    // The impersonator would have to be written first, which cannot succeed.
+    rig.world.token_pending.store(true, Ordering::SeqCst);
+    let other = Fake::start(always(ok("{}"))).await;
+    rig.world.clusters.lock().get_mut(&CLUSTER.parse().unwrap()).unwrap().1.ca_pem = other.ca_pem.clone();
+    let answer = soon("certificate", rig.get("/api")).await;
+    assert_eq!((answer.status, answer.cause().as_deref()), (502, Some("CertificateMismatch")));
+    assert!(answer.message().contains("does not prove itself"), "{}", answer.message());
+    *rig.world.dial_error.lock() = Some(DialError::ApiServerUnreachable);
+    let answer = soon("unreachable", rig.get("/api")).await;
+    assert_eq!((answer.status, answer.cause()), (502, None));
     assert!(rig.fake.seen().is_empty());
 }
 

@@ -6,6 +6,7 @@ mod errors;
 mod fake;
 mod grace;
 mod isolation;
+mod retries;
 mod revocation;
 mod rig;
 mod smuggling;

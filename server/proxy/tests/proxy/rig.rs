@@ -41,6 +41,8 @@ pub(crate) struct World {
     pub(crate) clusters: Mutex<HashMap<ClusterId, (SocketAddr, ApiServer)>>,
     pub(crate) dial_error: Mutex<Option<DialError>>,
     pub(crate) token_error: Mutex<Option<ImpersonatorError>>,
+    /// No token ever comes, and no error.
+    pub(crate) token_pending: AtomicBool,
     pub(crate) recently_written: AtomicBool,
     pub(crate) diagnosis: Mutex<Option<Diagnosis>>,
     pub(crate) diagnosed: AtomicUsize,
@@ -80,7 +82,13 @@ impl Impersonators for World {
     ) -> BoxFuture<'a, Result<Secret, ImpersonatorError>> {
         let token = format!("token-of-{}-in-{cluster}", user.name());
         let error = self.token_error.lock().clone();
-        Box::pin(async move { error.map_or_else(|| Ok(Secret::from(token)), Err) })
+        let pending = self.token_pending.load(Ordering::SeqCst);
+        Box::pin(async move {
+            if pending {
+                std::future::pending::<()>().await;
+            }
+            error.map_or_else(|| Ok(Secret::from(token)), Err)
+        })
     }
 
     fn recently_written(&self, _: &ClusterId, _: &UserInfo) -> bool {
@@ -215,6 +223,12 @@ impl Answer {
     pub(crate) fn header(&self, name: &str) -> Option<&str> {
         let mut lines = self.head.lines().filter_map(|line| line.split_once(": "));
         lines.find(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value)
+    }
+
+    /// The first cause in the details of a `Status`.
+    pub(crate) fn cause(&self) -> Option<String> {
+        let status: serde_json::Value = serde_json::from_str(&self.body).expect(&self.body);
+        status["details"]["causes"][0]["reason"].as_str().map(str::to_owned)
     }
 
     pub(crate) fn message(&self) -> String {

@@ -292,6 +292,34 @@ async fn paths_arrive_as_they_are_or_not_at_all() {
     assert_eq!(rig.fake.seen().len(), count, "nothing of these was forwarded");
 }
 
+/// The HTTP library cuts a fragment off before anybody here can see it, in both protocols. What is left is what is read, checked,
+/// recorded and forwarded, so that nothing behind the `#` is ever another request's.
+#[tokio::test]
+async fn a_fragment_ends_the_target_for_everybody() {
+    let rig = Rig::start(always(ok("{}"))).await;
+    for (target, left) in [
+        ("/api/v1/pods#/../../../c-bbbbb/api", "/api/v1/pods"),
+        ("/api/v1/namespaces/a/pods/b#/log", "/api/v1/namespaces/a/pods/b"),
+        ("/api?a=b#&watch=true", "/api?a=b"),
+        ("#/api", "/"),
+    ] {
+        let answer = rig.request(&format!("DELETE {target}"), "", "").await;
+        if answer.status != 400 {
+            assert_eq!(rig.fake.seen().last().unwrap().request_line(), format!("DELETE {left} HTTP/1.1"));
+            let lines = rig.audit.lines();
+            assert!(
+                lines.last().unwrap()["requestURI"].as_str().unwrap().ends_with(left.trim_end_matches('/')),
+                "{lines:?}"
+            );
+        }
+    }
+    let mut client = rig.connect().await;
+    client
+        .write("GET /k8s/clusters/c-bbbbb#c-aaaaa/api HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer u-alice\r\n\r\n")
+        .await;
+    assert_eq!(soon("path", client.answer()).await.unwrap().status, 404, "the cluster is the one before the fragment");
+}
+
 /// A fixed sequence of pseudo-random numbers, so that a failure can be repeated.
 struct Dice(u64);
 

@@ -178,3 +178,18 @@ async fn a_side_that_breaks_ends_the_other() {
     let mut rest = Vec::new();
     drop(soon("closed", client.io.read_to_end(&mut rest)).await);
 }
+
+#[tokio::test]
+async fn a_refusal_that_never_ends_is_cut() {
+    let rig = Rig::start(handler(|mut connection, _| async move {
+        connection.write("HTTP/1.1 400 Bad Request\r\ncontent-length: 100\r\n\r\nno").await;
+        connection.closed().await;
+        None
+    }))
+    .await;
+    let mut client = rig.connect().await;
+    client.request(&format!("POST {EXEC}"), SPDY, "").await;
+    let answer = soon("the end of the refusal", client.answer()).await.unwrap();
+    assert_eq!((answer.status, answer.body.as_str()), (400, "no"));
+    until("nothing runs", || rig.proxy.streams().is_empty()).await;
+}
