@@ -7,7 +7,7 @@ use std::{convert::Infallible, net::SocketAddr, sync::Arc, time::Duration};
 
 use cattle_api::management::setting::known;
 use cattle_apiserver::{ApiServer, Hooks};
-use cattle_audit::{AuditError, FileSink, FileSinkConfig};
+use cattle_audit::{AuditError, Denials, FileSink, FileSinkConfig};
 use cattle_auth::{Access, AccessWatcher, Authenticator, Login, Passwords, Revocations};
 use cattle_controllers::{ClusterControllers, Context, registration::Registrations, unit::UnitTask};
 use cattle_gateway::{Gateway, GatewayConfig};
@@ -22,7 +22,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     adapters::{
         agents::{AgentTrust, Agents},
-        audit::ApiAudit,
+        audit::{ApiAudit, AuditNumbers},
         computed::ClusterConditions,
         credentials::Credentials,
         dialer::GatewayDialer,
@@ -39,7 +39,7 @@ use crate::{
     listen::{ListenMetrics, Listener},
     router::Router,
     server_url::ServerUrl,
-    sign_in::SignInAudit,
+    sign_in::{SignInAudit, SignIns},
 };
 
 /// What the server's own API calls itself. kubectl compares the first part with its own version and warns of a skew; the
@@ -163,6 +163,8 @@ impl App {
             directory.run(followed, gone, move || clusters_ready.release()).await;
             std::future::pending::<Result<(), Infallible>>().await
         });
+        let denials = Arc::clone(&router.denials);
+        tasks.last("denials", never(async move { denials.run().await }));
         let streams = proxy.streams().clone();
         tasks.last("revocations", never(crate::revocation::close_streams(revocations, streams)));
         tasks.last("reroute", never(crate::reroute::renew_connections(gateway.clone(), Arc::clone(&proxy))));
@@ -210,6 +212,8 @@ struct Parts {
     proxy: Arc<Proxy>,
     controllers: Arc<ClusterControllers>,
     audit: Arc<dyn cattle_audit::AuditSink>,
+    denials: Arc<Denials>,
+    sign_ins: SignIns,
 }
 
 impl Parts {
@@ -227,7 +231,7 @@ impl Parts {
         let agents = Agents::new(Arc::clone(store), Arc::clone(&registrations), Arc::clone(&rebinding), server_id);
         let credentials = Credentials::new();
         let config = GatewayConfig::default();
-        config.metrics.register(registry);
+        config.metrics.register(registry.sub_registry_with_prefix("cattle_gateway"));
         let gateway = Gateway::new(config, Arc::new(agents), Arc::clone(&credentials) as _);
         let access = Access::new();
         let directory = Directory::new(access.clone());
@@ -235,6 +239,11 @@ impl Parts {
         let context = Context { store: Arc::clone(store), clusters: Arc::clone(&late) as _ };
         let probes: Arc<dyn UnitTask> = Arc::new(SessionProbes::new(gateway.clone(), Arc::clone(&late)));
         let controllers = Arc::new(ClusterControllers::new(context, vec![probes]));
+        let sign_ins = SignIns::default();
+        sign_ins.register(registry);
+        let denials = Denials::new(Arc::clone(&audit));
+        let sink = Arc::downgrade(&audit);
+        registry.register_collector(Box::new(AuditNumbers { sink, denials: Arc::downgrade(&denials) }));
         let metrics = Metrics::default();
         metrics.register(registry);
         let proxy = Arc::new(Proxy::new(Dependencies {
@@ -242,12 +251,13 @@ impl Parts {
             directory: Arc::clone(&directory) as _,
             impersonators: Arc::new(ControllersImpersonators(controllers.impersonators())),
             audit: Arc::clone(&audit),
+            denials: Arc::clone(&denials),
             limits: Limits::default(),
             metrics,
         }));
         late.meet(&proxy);
         let authenticator = Arc::new(Authenticator::new(Arc::clone(store)));
-        Self { access, authenticator, registrations, gateway, directory, proxy, controllers, audit }
+        Self { access, authenticator, registrations, gateway, directory, proxy, controllers, audit, denials, sign_ins }
     }
 
     fn assemble(
@@ -258,7 +268,8 @@ impl Parts {
         listener: Listener,
         passwords: Passwords,
     ) -> App {
-        let Self { access, authenticator, registrations, gateway, directory, proxy, controllers, audit } = self;
+        let Self { access, authenticator, registrations, gateway, directory, proxy, controllers, audit, .. } = self;
+        let (denials, sign_ins) = (self.denials, self.sign_ins);
         let Installation { server_id, url, ca_certs, certificate, bootstrap_password } = installation;
         let settings = Settings::new(Arc::clone(&store));
         let login = Login::new(Arc::clone(&store), access.clone(), Arc::clone(&authenticator), passwords.clone());
@@ -279,7 +290,8 @@ impl Parts {
         let router = Router {
             revocations: revocations.clone(),
             login: cattle_auth::routes(Arc::new(login)),
-            sign_in_audit: SignInAudit::new(audit),
+            sign_in_audit: SignInAudit::new(audit, Arc::clone(&denials), sign_ins),
+            denials,
             import,
             ca_certs,
             authenticator,
@@ -333,3 +345,6 @@ async fn never(task: impl Future<Output = ()>) -> Result<(), Infallible> {
     task.await;
     std::future::pending().await
 }
+
+#[cfg(test)]
+mod tests;

@@ -14,10 +14,11 @@ use std::{net::SocketAddr, sync::Arc, task::Poll};
 use axum::body::Body;
 use cattle_api::management::setting::known;
 use cattle_apiserver::ApiServer;
+use cattle_audit::{Actor, Asked, AuditId, Denials, Event};
 use cattle_auth::{AuthenticateError, Authenticator, Revocations, Source, UserInfo};
 use cattle_gateway::Gateway;
 use cattle_proto::version::CONNECT_PATH;
-use cattle_proxy::{ClientAddress, Epoch, Proxy};
+use cattle_proxy::{Epoch, Proxy};
 use futures_util::{FutureExt, StreamExt, future::BoxFuture, stream};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
 use hyper::body::{Body as _, Incoming};
@@ -27,7 +28,7 @@ use tower::ServiceExt;
 use crate::{
     import::{self, Import},
     listen::Answer,
-    sign_in::SignInAudit,
+    sign_in::{NOBODY, SignInAudit},
     status,
 };
 
@@ -40,6 +41,8 @@ pub struct Router {
     pub login: axum::Router,
     /// The record of attempts to sign in.
     pub sign_in_audit: SignInAudit,
+    /// The record of denied requests.
+    pub denials: Arc<Denials>,
     /// Import manifests.
     pub import: Import,
     /// What agents and users trust, PEM.
@@ -68,7 +71,7 @@ impl Answer for Router {
             return self.downstream(request, peer).await;
         }
         if ApiServer::routes(path) {
-            return self.own_api(request).await;
+            return self.own_api(request, peer).await;
         }
         match path {
             CONNECT_PATH => self.gateway.upgrade(request, Some(peer)).map(Body::new),
@@ -86,16 +89,16 @@ impl Router {
     async fn downstream(&self, mut request: Request<Incoming>, peer: SocketAddr) -> Response<Body> {
         let (user, epoch) = match self.authenticated_now(request.headers()).await {
             Ok(authenticated) => authenticated,
-            Err(response) => return response,
+            Err(response) => return self.unauthenticated(&request, peer, *response),
         };
         request.extensions_mut().insert(epoch);
-        request.extensions_mut().insert(ClientAddress(peer.ip()));
+        request.extensions_mut().insert(cattle_proxy::ClientAddress(peer.ip()));
         Box::pin(self.proxy.serve(request, user)).await.map(Body::new)
     }
 
     /// A user, and the moment before this user was authenticated: what is revoked from then on ends the request, even if it was
     /// checked just before. Somebody's revocation during the check means another look, not a refusal.
-    async fn authenticated_now(&self, headers: &HeaderMap) -> Result<(UserInfo, Epoch), Response<Body>> {
+    async fn authenticated_now(&self, headers: &HeaderMap) -> Result<(UserInfo, Epoch), Box<Response<Body>>> {
         let mut epoch = self.proxy.streams().epoch();
         for _ in 0..AUTHENTICATIONS {
             let user = self.authenticated(headers).await?;
@@ -106,21 +109,38 @@ impl Router {
             epoch = now;
         }
         let message = "rights are being changed faster than this request could be checked; try again";
-        Err(status::failure(StatusCode::SERVICE_UNAVAILABLE, "ServiceUnavailable", message))
+        Err(Box::new(status::failure(StatusCode::SERVICE_UNAVAILABLE, "ServiceUnavailable", message)))
     }
 
-    async fn own_api(&self, request: Request<Incoming>) -> Response<Body> {
+    async fn own_api(&self, mut request: Request<Incoming>, peer: SocketAddr) -> Response<Body> {
         let user = match self.authenticated(request.headers()).await {
             Ok(user) => user,
-            Err(response) => return response,
+            Err(response) => return self.unauthenticated(&request, peer, *response),
         };
-        if let Some(refused) = impersonation(request.headers()) {
-            return refused;
+        let asked = Asked::of(&request, Some(peer.ip()));
+        let response = match impersonation(request.headers()) {
+            Some(refused) => refused,
+            None => {
+                request.extensions_mut().insert(cattle_apiserver::ClientAddress(peer.ip()));
+                // A body that comes slowly is a change long after the check: what is revoked by then does not come whole.
+                let request = request.map(|body| self.while_allowed(Body::new(body), user.clone()));
+                Box::pin(self.api.serve(request, user.clone())).await
+            }
+        };
+        if response.status() == StatusCode::FORBIDDEN {
+            self.denials.of_user(user.name(), denied(&asked, &user, &response));
         }
-        // A body that comes slowly is a change long after the check: what is revoked by then does not come whole.
-        let request = request.map(|body| self.while_allowed(Body::new(body), user.clone()));
-        let response = Box::pin(self.api.serve(request, user.clone())).await;
         response.map(|body| self.until_revoked(body, user))
+    }
+
+    /// The answer to somebody without a good credential, noted.
+    fn unauthenticated<B>(&self, request: &Request<B>, peer: SocketAddr, response: Response<Body>) -> Response<Body> {
+        if matches!(response.status(), StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) {
+            let asked = Asked::of(request, Some(peer.ip()));
+            let event = asked.event(AuditId::new(), Actor::named(NOBODY), &asked.own_info());
+            self.denials.of_stranger(peer.ip(), event.completed(response.status().as_u16()));
+        }
+        response
     }
 
     /// A watch is checked once and runs for hours: it ends with the right that opened it. What has no known end is one,
@@ -149,8 +169,8 @@ impl Router {
         async move { drop(revocations.ended(&user, None).await) }.boxed()
     }
 
-    async fn authenticated(&self, headers: &HeaderMap) -> Result<UserInfo, Response<Body>> {
-        self.authenticator.authenticate(headers).await.map_err(|error| refusal(&error))
+    async fn authenticated(&self, headers: &HeaderMap) -> Result<UserInfo, Box<Response<Body>>> {
+        self.authenticator.authenticate(headers).await.map_err(|error| Box::new(refusal(&error)))
     }
 
     async fn import(&self, request: &Request<Incoming>) -> Response<Body> {
@@ -167,7 +187,9 @@ impl Router {
         }
         let mut request = request.map(Body::new);
         request.extensions_mut().insert(Source::new(peer.ip()));
-        let (request, attempt) = match self.sign_in_audit.begin(request, peer.ip()).await {
+        let public = request.uri().path().split('/').nth(1).is_some_and(|root| root.ends_with("-public"));
+        let account = if public { None } else { self.account(request.headers()).await };
+        let (request, attempt) = match self.sign_in_audit.begin(request, peer.ip(), account).await {
             Ok(begun) => begun,
             Err(response) => return *response,
         };
@@ -175,8 +197,19 @@ impl Router {
             Ok(response) => response,
             Err(never) => match never {},
         };
-        self.sign_in_audit.end(attempt, response.status());
-        response
+        self.sign_in_audit.end(attempt, response).await
+    }
+
+    /// Whose password or session a request is about, if it comes with a credential that is good for that.
+    async fn account(&self, headers: &HeaderMap) -> Option<Actor> {
+        match self.authenticator.authenticate(headers).await {
+            Ok(user) => Some(Actor::named(user.name()).with(user.groups(), user.extra())),
+            // Good for setting a password; whose, is not told.
+            Err(AuthenticateError::PasswordChangeRequired) => Some(Actor::named(NOBODY)),
+            Err(AuthenticateError::Credential(_) | AuthenticateError::Refused | AuthenticateError::Unavailable(_)) => {
+                None
+            }
+        }
     }
 
     /// The form of Rancher's setting, which agents and documented commands read.
@@ -195,6 +228,17 @@ fn impersonation(headers: &HeaderMap) -> Option<Response<Body>> {
 
 fn get(method: &Method, answer: impl FnOnce() -> Response<Body>) -> Response<Body> {
     if matches!(*method, Method::GET | Method::HEAD) { answer() } else { method_not_allowed() }
+}
+
+/// The event of a request to the server's own API that its user may not make.
+fn denied(asked: &Asked, user: &UserInfo, response: &Response<Body>) -> Event {
+    let id = response.headers().get("audit-id").and_then(|id| AuditId::parse(id.to_str().ok()?));
+    let actor = Actor::named(user.name()).with(user.groups(), user.extra());
+    let event = asked.event(id.unwrap_or_else(AuditId::new), actor, &asked.own_info());
+    event
+        .completed(response.status().as_u16())
+        .annotate("cattle.io/token", user.token().as_str())
+        .annotate("authorization.k8s.io/decision", "forbid")
 }
 
 fn method_not_allowed() -> Response<Body> {

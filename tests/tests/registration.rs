@@ -298,7 +298,7 @@ async fn an_agent_that_is_cut_off_carries_nothing(server: &Server, member: &mut 
     member.agent.restart(&member.control_plane).await?;
     wait_metric(server, "sessions", 2).await?;
     relay.set(Way::Silent);
-    wait_metric(server, "sessions_failing", 1).await?;
+    wait_metric(server, "cattle_gateway_sessions_failing", 1).await?;
     let path = member.path("/api/v1/namespaces/kube-system");
     for round in 0..5 {
         // Together they are more than any pool holds: new streams are opened in every round.
@@ -309,7 +309,7 @@ async fn an_agent_that_is_cut_off_carries_nothing(server: &Server, member: &mut 
         }
     }
     relay.set(Way::Open);
-    wait_metric(server, "sessions_failing", 0).await?;
+    wait_metric(server, "cattle_gateway_sessions_failing", 0).await?;
     member.agent.set_env("CATTLE_KUBERNETES_ADDRESS", format!("{}:6443", member.control_plane.address()));
     member.agent.restart(&member.control_plane).await?;
     wait_metric(server, "sessions", 2).await

@@ -1,7 +1,13 @@
 //! What this API tells the audit log.
 
+use std::net::IpAddr;
+
 use cattle_auth::UserInfo;
 use futures_util::future::BoxFuture;
+
+/// Where a request came from, as the listener saw it; the listener puts it into the request's extensions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ClientAddress(pub IpAddr);
 
 /// A change that somebody asks for and may make. Holds no body and no secret.
 #[derive(Debug, Clone)]
@@ -26,6 +32,10 @@ pub struct Change {
     pub name: Option<String>,
     /// Path of the request, without its query.
     pub path: String,
+    /// Where it came from.
+    pub address: Option<IpAddr>,
+    /// What the client calls itself.
+    pub user_agent: String,
     /// Nothing will be stored.
     pub dry_run: bool,
 }

@@ -57,7 +57,7 @@ mod strategy;
 mod table;
 mod verb;
 
-pub use audit::{AuditSink, AuditUnavailable, Change};
+pub use audit::{AuditSink, AuditUnavailable, Change, ClientAddress};
 pub use authorize::Authorizer;
 pub use body::{BODY_MAX, DEPTH_MAX};
 pub use field::FieldError;

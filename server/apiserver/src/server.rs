@@ -1,5 +1,6 @@
 //! [`ApiServer`]: from a request and who makes it to a response.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,7 +18,7 @@ use tokio::sync::Semaphore;
 use tracing::Instrument as _;
 
 use crate::accept::{self, Accepted};
-use crate::audit::AuditSink;
+use crate::audit::{AuditSink, ClientAddress};
 use crate::authorize::{Authorizer, refusal};
 use crate::body;
 use crate::discovery::Discovery;
@@ -108,6 +109,7 @@ pub(crate) struct Call {
     pub(crate) headers: HeaderMap,
     pub(crate) id: String,
     pub(crate) path: String,
+    pub(crate) address: Option<IpAddr>,
     pub(crate) now: Timestamp,
 }
 
@@ -262,6 +264,7 @@ impl ApiServer {
             headers: parts.headers.clone(),
             id: id.to_owned(),
             path: parts.uri.path().to_owned(),
+            address: parts.extensions.get().map(|ClientAddress(address)| *address),
             now: Timestamp::now(),
         })
     }

@@ -25,6 +25,12 @@ impl AuditId {
     pub fn new() -> Self {
         Self(Uuid::new_v4())
     }
+
+    /// One that was written down as text.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        Uuid::parse_str(text).ok().map(Self)
+    }
 }
 
 impl fmt::Display for AuditId {
@@ -154,13 +160,6 @@ impl Event {
             stage_timestamp: now,
             annotations: BTreeMap::new(),
         }
-    }
-
-    /// An attempt to sign in. `actor` is the login name as it was given; complete it with the outcome.
-    #[must_use]
-    pub fn sign_in(id: AuditId, actor: Actor, uri: &str) -> Self {
-        let request = RequestInfo::non_resource("login");
-        Self::request(id, actor, &request, uri)
     }
 
     /// Adds where the request came from.

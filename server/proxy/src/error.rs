@@ -112,6 +112,16 @@ impl ProxyError {
         }
     }
 
+    /// Whether somebody was kept from what they are not allowed, before anything was announced to the audit log.
+    pub(crate) fn is_denial(&self) -> bool {
+        matches!(self, Self::NoSuchCluster(_) | Self::Header(HeaderError::Impersonation(_)))
+    }
+
+    /// The status of the answer.
+    pub(crate) fn status(&self) -> StatusCode {
+        self.answer().code
+    }
+
     /// The answer as a `metav1.Status`.
     pub(crate) fn into_response(self) -> Response<ProxyBody> {
         let Answer { code, reason, message, cause, retry_after } = self.answer();

@@ -48,6 +48,11 @@ impl Running {
         self.audited = Some(audited);
     }
 
+    /// Whether its beginning stands in the audit log, so that its end will.
+    pub(crate) fn is_audited(&self) -> bool {
+        self.audited.is_some()
+    }
+
     /// Resolves when the user's access has ended.
     pub(crate) fn ended(&self) -> impl Future<Output = ()> + Send + 'static {
         self.stream.ended()

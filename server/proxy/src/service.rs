@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use cattle_api::Secret;
-use cattle_audit::{Actor, AuditId, AuditSink, Event, RequestInfo};
+use cattle_audit::{Actor, Asked, AuditId, AuditSink, Denials, Event, RequestInfo};
 use cattle_auth::UserInfo;
 use cattle_proto::id::ClusterId;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
@@ -46,6 +46,8 @@ pub struct Dependencies {
     pub impersonators: Arc<dyn Impersonators>,
     /// Takes audit events.
     pub audit: Arc<dyn AuditSink>,
+    /// Takes those of denied requests.
+    pub denials: Arc<Denials>,
     /// How much may run.
     pub limits: Limits,
     /// Counters; register them where the server's metrics are served.
@@ -57,12 +59,20 @@ pub struct Proxy {
     directory: Arc<dyn ClusterDirectory>,
     pub(crate) impersonators: Arc<dyn Impersonators>,
     audit: Arc<dyn AuditSink>,
+    denials: Arc<Denials>,
     limiter: Arc<Limiter>,
     pub(crate) metrics: Metrics,
     streams: Streams,
     upstreams: Upstreams,
     /// Owns every upgraded connection.
     spliced: Mutex<JoinSet<()>>,
+}
+
+/// A request as it came in.
+struct Arrived {
+    id: AuditId,
+    user: UserInfo,
+    asked: Asked,
 }
 
 /// A request that has passed every check.
@@ -85,11 +95,12 @@ impl Proxy {
     /// A proxy that has not connected to anything yet.
     #[must_use]
     pub fn new(dependencies: Dependencies) -> Self {
-        let Dependencies { dialer, directory, impersonators, audit, limits, metrics } = dependencies;
+        let Dependencies { dialer, directory, impersonators, audit, denials, limits, metrics } = dependencies;
         Self {
             directory,
             impersonators,
             audit,
+            denials,
             limiter: Limiter::new(limits),
             upstreams: Upstreams::new(dialer, metrics.clone()),
             metrics,
@@ -111,8 +122,13 @@ impl Proxy {
     {
         let id = AuditId::new();
         let span = tracing::debug_span!("proxy", request = %id, user = user.name(), cluster = tracing::field::Empty);
-        let answered = Box::pin(self.answer(request, user, id)).instrument(span.clone()).await;
+        let address = request.extensions().get().map(|ClientAddress(address)| *address);
+        let asked = Arrived { id, user, asked: Asked::of(&request, address) };
+        let answered = Box::pin(self.answer(request, &asked)).instrument(span.clone()).await;
         let mut response = answered.unwrap_or_else(|error| {
+            if error.is_denial() {
+                self.denied(&asked, error.status());
+            }
             self.metrics.failed(error.source_side().as_str());
             let cause = std::error::Error::source(&error);
             span.in_scope(|| tracing::debug!(%error, ?cause, "request not answered by an API server"));
@@ -162,27 +178,23 @@ impl Proxy {
         while spliced.join_next().await.is_some() {}
     }
 
-    async fn answer<B>(
-        &self,
-        request: Request<B>,
-        user: UserInfo,
-        id: AuditId,
-    ) -> Result<Response<ProxyBody>, ProxyError>
+    async fn answer<B>(&self, request: Request<B>, arrived: &Arrived) -> Result<Response<ProxyBody>, ProxyError>
     where
         B: Body<Data = Bytes> + Send + 'static,
         B::Error: Into<BoxError>,
     {
         let (mut head, body) = request.into_parts();
         let body = ClientBody::new(body);
+        let user = &arrived.user;
         // Parse. (Authentication is done: `user` is the proof.)
         let route = self.route(&head)?;
         tracing::Span::current().record("cluster", route.cluster.as_str());
         // Authorize. Registered first: a revocation changes the directory before it closes what is registered.
-        let stream = self.streams.open(&user, &route.cluster);
+        let stream = self.streams.open(user, &route.cluster);
         if head.extensions.get::<Epoch>().is_some_and(|before| *before != self.streams.epoch()) {
             return Err(ProxyError::Overtaken);
         }
-        let upstream = self.authorize(&user, &route.cluster)?;
+        let upstream = self.authorize(user, &route.cluster)?;
         let running_permit = self.limiter.acquire(user.name(), &route.cluster)?;
         let mut running = Running::new(stream, running_permit, self.metrics.clone());
         // Strip, refuse, strip; then our own identity, made from nothing but the user.
@@ -190,23 +202,23 @@ impl Proxy {
         if client.upgrade.is_some() && !body.is_empty() {
             return Err(ProxyError::UpgradeBody);
         }
-        let identity = ImpersonationHeaders::of(&user)?;
+        let identity = ImpersonationHeaders::of(user)?;
         // Audit before anything happens.
-        let info = RequestInfo::parse(head.method.as_str(), route.upstream.path(), route.upstream.query());
+        let info = arrived.asked.info(route.upstream.path(), route.upstream.query());
         // Who switches protocols gets a session, whatever the path says.
         if info.must_be_audited() || client.upgrade.is_some() {
-            self.record(&info, &head, &user, &route.cluster, id, &mut running).await?;
+            self.record(&info, arrived, &route.cluster, &mut running).await?;
         } else if !self.audit.available() {
             self.metrics.read_unaudited();
         }
         let on_upgrade = client.upgrade.and_then(|_| head.extensions.remove::<OnUpgrade>());
         let mut headers = client.forwarded;
-        headers.insert(AUDIT_ID, HeaderValue::from_str(&id.to_string()).map_err(|_| ProxyError::IdentityLost)?);
+        headers.insert(AUDIT_ID, HeaderValue::from_str(&arrived.id.to_string()).map_err(|_| ProxyError::IdentityLost)?);
         let admitted = Admitted {
             long_running: info.is_long_running(route.upstream.query()),
             watch: info.verb() == "watch",
             cluster: route.cluster,
-            user,
+            user: user.clone(),
             method: head.method,
             target: route.upstream,
             headers,
@@ -225,7 +237,7 @@ impl Proxy {
             }
             answered = Attempts::new(self, &upstream, &admitted, &body).run() => answered?,
         };
-        self.finish(answered, &admitted, on_upgrade, running)
+        self.finish(answered, &admitted, arrived, on_upgrade, running)
     }
 
     fn route(&self, head: &request::Parts) -> Result<Route, ProxyError> {
@@ -250,32 +262,29 @@ impl Proxy {
     async fn record(
         &self,
         info: &RequestInfo,
-        head: &request::Parts,
-        user: &UserInfo,
+        arrived: &Arrived,
         cluster: &ClusterId,
-        id: AuditId,
         running: &mut Running,
     ) -> Result<(), ProxyError> {
-        let actor = Actor::named(user.name()).with(user.groups(), user.extra());
-        let uri = head.uri.path_and_query().map_or("", PathAndQuery::as_str);
-        let mut event = Event::request(id, actor, info, uri)
-            .annotate("cattle.io/cluster", cluster.as_str())
-            .annotate("cattle.io/token", user.token().as_str());
-        if let Some(ClientAddress(address)) = head.extensions.get() {
-            event = event.from_address(*address);
-        }
-        if let Some(agent) = head.headers.get(header::USER_AGENT) {
-            event = event.user_agent(&String::from_utf8_lossy(agent.as_bytes()));
-        }
+        let event = arrived.event(info, cluster);
         self.audit.record(&event).await.map_err(ProxyError::Audit)?;
         running.audit(Audited::new(Arc::clone(&self.audit), event));
         Ok(())
+    }
+
+    /// A request that nothing announced was denied, here or downstream.
+    fn denied(&self, arrived: &Arrived, code: StatusCode) {
+        let Ok(route) = Route::parse(arrived.asked.target()) else { return };
+        let info = arrived.asked.info(route.upstream.path(), route.upstream.query());
+        let event = arrived.event(&info, &route.cluster).completed(code.as_u16());
+        self.denials.of_user(arrived.user.name(), event.annotate("authorization.k8s.io/decision", "forbid"));
     }
 
     fn finish(
         &self,
         answered: Answered,
         admitted: &Admitted,
+        arrived: &Arrived,
         on_upgrade: Option<OnUpgrade>,
         mut running: Running,
     ) -> Result<Response<ProxyBody>, ProxyError> {
@@ -296,12 +305,23 @@ impl Proxy {
                 let (head, body) = response.into_parts();
                 let headers =
                     response::forwarded(&head.headers, &admitted.cluster, &admitted.server_name).map_err(refused)?;
+                if matches!(head.status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) && !running.is_audited() {
+                    self.denied(arrived, head.status);
+                }
                 running.answered(head.status);
                 let events = events_of(&head).filter(|_| admitted.watch);
                 let body = ProxyBody::streamed(read, body, running, events);
                 Ok(with(head.status, headers, if admitted.upgrade.is_some() { body.ending_soon() } else { body }))
             }
         }
+    }
+}
+
+impl Arrived {
+    fn event(&self, info: &RequestInfo, cluster: &ClusterId) -> Event {
+        let actor = Actor::named(self.user.name()).with(self.user.groups(), self.user.extra());
+        let event = self.asked.event(self.id, actor, info);
+        event.annotate("cattle.io/cluster", cluster.as_str()).annotate("cattle.io/token", self.user.token().as_str())
     }
 }
 

@@ -32,6 +32,7 @@ pub(crate) async fn audited<T>(
     change: impl Future<Output = Result<T, StatusError>>,
 ) -> Result<T, StatusError> {
     let resource = call.served.resource;
+    let agent = call.headers.get(http::header::USER_AGENT).map(|agent| String::from_utf8_lossy(agent.as_bytes()));
     let record = Change {
         id: call.id.clone(),
         user: call.user.clone(),
@@ -43,6 +44,8 @@ pub(crate) async fn audited<T>(
         namespace: call.namespace.clone(),
         name: name.map(str::to_owned),
         path: call.path.clone(),
+        address: call.address,
+        user_agent: agent.map(std::borrow::Cow::into_owned).unwrap_or_default(),
         dry_run,
     };
     let audit = Arc::clone(&call.server.hooks.audit);
@@ -66,7 +69,7 @@ pub(crate) async fn commit(
     match call.server.store.commit(Transaction { writes, dry_run }).await {
         Ok(committed) => {
             let object = committed.objects.into_iter().next();
-            let object =
+            let mut object =
                 object.ok_or_else(|| StatusError::broken("the store committed an object and did not return it"))?;
             if dry_run {
                 // Nothing was stored, so there is no new version: the old one is still the object's, a new object has none.

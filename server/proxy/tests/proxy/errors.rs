@@ -228,3 +228,53 @@ async fn too_much_at_once_is_told_so() {
     rig.fake.answer(always(ok("{}")));
     assert_eq!(rig.get("/api").await.status, 200);
 }
+
+#[tokio::test]
+async fn reads_leave_no_line_unless_they_are_denied_or_go_inside() {
+    let rig = Rig::start(always(ok("{}"))).await;
+    let code = |rig: &Rig| rig.audit.lines().last().map(|line| line["responseStatus"]["code"].clone());
+    for path in ["/api/v1/secrets", "/api/v1/pods?watch=true", "/api/v1/namespaces/a/pods/b/log", "/version"] {
+        assert_eq!(rig.get(path).await.status, 200);
+    }
+    assert!(rig.audit.lines().is_empty(), "{:?}", rig.audit.lines());
+
+    assert_eq!(rig.get("/api/v1/nodes/n/proxy/pods").await.status, 200);
+    until("both lines", || rig.audit.lines().len() == 2).await;
+    assert_eq!(rig.audit.lines()[0]["stage"], "RequestReceived");
+
+    // Denied downstream; a change has its two lines anyway, and no third.
+    rig.fake.answer(always("HTTP/1.1 403 Forbidden\r\ncontent-length: 0\r\n\r\n"));
+    let answer = rig.request("GET /api/v1/secrets?token=s3cret", "User-Agent: kubectl/v1\r\n", "").await;
+    assert_eq!(answer.status, 403);
+    until("the denial", || rig.audit.lines().len() == 3).await;
+    let line = &rig.audit.lines()[2];
+    assert_eq!(
+        (&line["stage"], &line["level"], &line["verb"]),
+        (&"ResponseComplete".into(), &"Metadata".into(), &"list".into())
+    );
+    assert_eq!(line["objectRef"]["resource"], "secrets");
+    assert_eq!(line["requestURI"], format!("/k8s/clusters/{CLUSTER}/api/v1/secrets?token=REDACTED"));
+    assert_eq!((&line["userAgent"], &line["sourceIPs"][0]), (&"kubectl/v1".into(), &"127.0.0.1".into()));
+    assert_eq!(line["annotations"]["authorization.k8s.io/decision"], "forbid");
+    assert_eq!(line["annotations"]["cattle.io/cluster"], CLUSTER);
+    assert_eq!(line["auditID"], answer.header("audit-id").unwrap());
+    assert_eq!(code(&rig), Some(403.into()));
+    rig.request("DELETE /api/v1/namespaces/a", "", "").await;
+    until("the change", || rig.audit.lines().len() == 5).await;
+
+    // Denied here.
+    let count = rig.fake.seen().len();
+    assert_eq!(rig.request("GET /api", "Impersonate-User: admin\r\n", "").await.status, 403);
+    until("the header", || rig.audit.lines().len() == 6).await;
+    rig.world.strangers.lock().push("u-alice".to_owned());
+    assert_eq!(rig.request("DELETE /api/v1/namespaces/a", "", "").await.status, 404);
+    until("the stranger", || rig.audit.lines().len() == 7).await;
+    assert_eq!(code(&rig), Some(404.into()));
+    assert_eq!(rig.fake.seen().len(), count);
+
+    // A flood has a bound.
+    for _ in 0..100 {
+        rig.get("/api").await;
+    }
+    assert!(rig.audit.lines().len() <= 7 + 30, "{}", rig.audit.lines().len());
+}

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, SystemTime};
 
 use cattle_api::Secret;
-use cattle_audit::MemorySink;
+use cattle_audit::{Denials, MemorySink};
 use cattle_auth::UserInfo;
 use cattle_proto::id::ClusterId;
 use cattle_proxy::{
@@ -129,6 +129,7 @@ impl Rig {
             directory: world.clone(),
             impersonators: world.clone(),
             audit: audit.clone(),
+            denials: Denials::new(audit.clone()),
             limits,
             metrics: metrics.clone(),
         }));

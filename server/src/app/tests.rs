@@ -1,0 +1,57 @@
+use std::collections::BTreeSet;
+
+use super::*;
+use crate::args::ServeArgs;
+
+/// Names of everything in a registry, without the endings that OpenMetrics adds by type. Families that have no value yet are
+/// left out of the text that is served, so the registry is asked for its own description.
+fn registered(registry: &Registry) -> BTreeSet<String> {
+    let mut served = String::new();
+    prometheus_client::encoding::text::encode(&mut served, registry).unwrap();
+    let types = served.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next());
+    let mut names: BTreeSet<String> = types.map(str::to_owned).collect();
+    let described = format!("{registry:?}");
+    let mut prefix = "";
+    for part in described.split("Registry { prefix: ").skip(1) {
+        if let Some(rest) = part.strip_prefix("Some(Prefix(\"") {
+            prefix = rest.split('"').next().unwrap_or_default();
+        } else {
+            prefix = if part.starts_with("None") { "" } else { prefix };
+        }
+        for descriptor in part.split("Descriptor { name: \"").skip(1) {
+            let name = descriptor.split('"').next().unwrap_or_default();
+            let unit = if descriptor.contains("unit: Some(Seconds)") { "_seconds" } else { "" };
+            names.insert(if prefix.is_empty() { format!("{name}{unit}") } else { format!("{prefix}_{name}{unit}") });
+        }
+    }
+    names
+}
+
+#[tokio::test]
+async fn every_metric_is_documented_and_every_documented_metric_exists() {
+    rustls::crypto::aws_lc_rs::default_provider().install_default().ok();
+    let directory = tempfile::tempdir().unwrap();
+    let args = ServeArgs {
+        data_dir: Some(directory.path().join("data")),
+        listen: "127.0.0.1:0".parse().ok(),
+        ..ServeArgs::default()
+    };
+    let mut registry = cattle_runtime::metrics::registry("cattle-server", "0");
+    let app = Box::pin(App::build(&Config::resolve(&args).unwrap(), &mut registry)).await.unwrap();
+    let registered = registered(&registry);
+    drop(app);
+
+    let page = include_str!("../../../docs/operations.md");
+    let rows = page.lines().filter_map(|line| line.strip_prefix("| `")?.split('`').next());
+    let metrics = rows.filter(|name| name.starts_with("cattle_") || name.starts_with("process_"));
+    let documented: BTreeSet<String> = metrics
+        .map(|name| name.split('{').next().unwrap_or_default())
+        .map(|name| {
+            ["_total", "_info"].iter().fold(name, |name, end| name.strip_suffix(end).unwrap_or(name)).to_owned()
+        })
+        .collect();
+    let missing: Vec<_> = registered.difference(&documented).collect();
+    assert!(missing.is_empty(), "not in the table of docs/operations.md: {missing:?}");
+    let gone: Vec<_> = documented.difference(&registered).collect();
+    assert!(gone.is_empty(), "in the table of docs/operations.md, but not registered: {gone:?}");
+}
