@@ -101,8 +101,15 @@ impl Bench {
         kind: Kind,
         mut block: impl AsyncFnMut(Side) -> anyhow::Result<Samples>,
     ) -> anyhow::Result<Row> {
-        block(Side::Direct).await.with_context(|| format!("{}, directly", kind.name))?;
-        block(Side::Through).await.with_context(|| format!("{}, through the server", kind.name))?;
+        let mut block = async |side| {
+            let way = match side {
+                Side::Direct => "directly",
+                Side::Through => "through the server",
+            };
+            block(side).await.with_context(|| format!("{}, {way}", kind.name))
+        };
+        block(Side::Direct).await?;
+        block(Side::Through).await?;
         let mut row = Row::new(kind);
         self.processes.forget_peaks()?;
         for round in 0..self.rounds {

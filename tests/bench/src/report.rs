@@ -53,7 +53,8 @@ impl Report {
         let environment = &self.environment;
         let Environment { cores, load, kernel, kubernetes, version, revision, date, .. } = environment;
         let kept = if self.idle.agent.max(self.after.agent) <= AGENT_LIMIT { "kept" } else { "**broken**" };
-        let build = if environment.optimised { "" } else { "\n**Not a release build: these numbers say nothing.**\n" };
+        let build =
+            if environment.optimised { "" } else { "\n**Not a release build: a ratio is a first idea, no more.**\n" };
         let meanings: String =
             self.rows.iter().map(|row| format!("- **{}**: {}.\n", row.kind.name, row.kind.meaning)).collect();
         format!(
@@ -80,7 +81,7 @@ The promise for an idle agent is at most {limit} MiB: {kept}.
 ## What a row is
 
 {meanings}
-*Direct* is the same client on the API server, with a service account's token and the same user's identity in impersonation
+*Direct* is the same client at the API server, with a service account's token and the same user's identity in impersonation
 headers: what the server does, without the server. *Through* goes client → server → tunnel → agent → API server, with TLS from the
 client to the server, from the server to the API server, and around the tunnel.
 
