@@ -4,6 +4,8 @@
 #   make demo-stop   removes all of it but installed packages
 #   make test        checks, then every kind of test on a real Kubernetes (what continuous integration runs)
 #   make bench       what the way through the server costs; writes docs/performance.md
+#   make test-long   every test over all of its matrix, for hours; goes on where it was stopped; writes docs/test-long.md
+#   make fuzz        the protocol's decoders, each for FUZZ_SECONDS (default 60); needs cargo-fuzz's nightly compiler
 #   make check       format, lints, documentation, licences and bans
 #   make env         what to set for plain cargo commands: eval "$(make env)"
 #   make images      what is released: container images and the command line, for the processors that it can be built for
@@ -43,8 +45,10 @@ PROGRAMS = $(CARGO_TARGET_DIR)/$(TRIPLE)/debug
 IMAGER = $(CARGO_TARGET_DIR)/$(TRIPLE)/release/cattle-images
 TOOLS := $(CATTLE_CACHE)/tools
 CARGO_DENY := 0.20.2
+CARGO_FUZZ := 0.13.2
+FUZZ_SECONDS ?= 60
 
-.PHONY: help env packages assets build check format clippy documentation deny test bench demo demo-stop release release-arm64 images archives check-images
+.PHONY: help env packages assets build check format clippy documentation deny test test-long fuzz bench demo demo-stop release release-arm64 images archives check-images
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -86,6 +90,19 @@ $(TOOLS)/bin/cargo-deny:
 
 test: check assets
 	cargo test --workspace --locked
+
+# ONLY=PATTERN runs what has the pattern in its name. The report is complete, and written, only without it.
+test-long: check assets
+	$(PROGRAMS)/cattle-test-long $(if $(ONLY),--only '$(ONLY)')
+
+fuzz: $(TOOLS)/bin/cargo-fuzz
+	cargo run --manifest-path proto/fuzz/Cargo.toml --target-dir $(CATTLE_CACHE)/fuzz --example corpus
+	@cd proto && for target in $$($(TOOLS)/bin/cargo-fuzz fuzz list); do RUSTUP_TOOLCHAIN=nightly nice $(TOOLS)/bin/cargo-fuzz fuzz run \
+	  --target-dir $(CATTLE_CACHE)/fuzz $$target -- -max_total_time=$(FUZZ_SECONDS) || exit 1; done
+
+$(TOOLS)/bin/cargo-fuzz:
+	env -u CARGO_TARGET_DIR cargo install cargo-fuzz --version $(CARGO_FUZZ) --locked --root $(TOOLS) \
+	  --config 'build.target="$(TRIPLE)"'
 
 # Two builds: the measured programs are those of a release, without what tests add to their packages.
 bench: assets release

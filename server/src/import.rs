@@ -133,4 +133,18 @@ mod tests {
         }
         assert!(parse(&format!("{}_c-abcde.yaml", "a".repeat(129))).is_none());
     }
+
+    #[test]
+    fn any_path_is_a_token_and_a_cluster_or_none() {
+        let samples = ["abc123_c-abcde.yaml", "bcdfghjklmnpqrstvwxz2456789_c-m-abcdefgh.yaml"];
+        cattle_matrix::Decoder::new("import path", samples).memory(4096).hammer_text(|rest| {
+            let parsed = parse(rest);
+            if let Some((token, cluster)) = &parsed {
+                let token = token.expose_str().unwrap();
+                assert_eq!(format!("{token}_{cluster}.yaml"), rest, "what is read is all that is there");
+                assert!(!rest.contains(['/', '%', '\\', '?']) && !rest.contains(".."));
+            }
+            parsed
+        });
+    }
 }

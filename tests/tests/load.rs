@@ -7,6 +7,7 @@ use std::{sync::Arc, time::Duration};
 use anyhow::{Context, ensure};
 use bytes::Bytes;
 use cattle_harness::{ControlPlane, wait_for};
+use cattle_matrix::Tier;
 use cattle_tests::{Member, Memory, Relay, Server, changes};
 use futures_util::{Stream, StreamExt as _};
 use serde_json::{Value, json};
@@ -28,12 +29,11 @@ struct Size {
 
 impl Size {
     fn of_this_run() -> Self {
-        if std::env::var_os("CATTLE_LONG").is_some() {
-            Self { objects: 20_000, bytes: 8 * 1024, watches: 500 }
-        } else {
+        Tier::of_this_run().pick(
+            Self { objects: 20_000, bytes: 8 * 1024, watches: 500 },
             // Fewer and larger: an answer that were held in memory would be far beyond the limit all the same.
-            Self { objects: 2_000, bytes: 40 * 1024, watches: 100 }
-        }
+            Self { objects: 2_000, bytes: 40 * 1024, watches: 100 },
+        )
     }
 
     fn total(&self) -> u64 {

@@ -9,6 +9,7 @@ use std::time::Duration;
 use anyhow::{Context as _, ensure};
 use base64::Engine as _;
 use cattle_harness::wait_for;
+use cattle_matrix::Matrix;
 use cattle_tests::{Member, Server, User};
 use futures_util::future::join_all;
 use serde_json::{Value, json};
@@ -302,7 +303,7 @@ async fn identities(cast: &Cast) -> anyhow::Result<()> {
 }
 
 async fn fifty_first_requests(cast: &Cast) -> anyhow::Result<()> {
-    for round in 0..3 {
+    for round in Matrix::of_this_run("first requests of a new user").slice(10, 2) {
         let login = format!("newcomer{round}");
         let user = cast.server.add_user(&login).await?;
         cast.server.add_member(&cast.member.id, &user, "cluster-member").await?;

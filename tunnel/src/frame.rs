@@ -143,4 +143,22 @@ mod tests {
         assert_eq!(Tracker::default().feed(&Header::reset(7), |header| seen = Some(header)), 0);
         assert!(seen.is_some_and(|header| header.is_reset() && header.stream == 7));
     }
+
+    #[test]
+    fn any_bytes_are_followed_the_same_however_they_are_cut() {
+        let update = vec![0, TYPE_WINDOW_UPDATE, 0, 4, 0, 0, 0, 3, 0, 0, 1, 0];
+        let samples = [data(1, 1, b"hello"), [data(5, FLAG_RST, b""), update, data(7, FLAG_FIN, b"x")].concat()];
+        cattle_matrix::Decoder::new("yamux frames", samples).memory(1024).hammer(|bytes| {
+            let (mut whole, mut cut) = (Tracker::default(), Tracker::default());
+            let (mut seen, mut again) = (0_u64, 0_u64);
+            let sum = |header: Header| u64::from(header.stream).wrapping_mul(31) ^ u64::from(header.length);
+            let bodies = whole.feed(bytes, |header| seen = seen.wrapping_mul(7).wrapping_add(sum(header)));
+            let parts = bytes.chunks(5);
+            let parts =
+                parts.map(|part| cut.feed(part, |header| again = again.wrapping_mul(7).wrapping_add(sum(header))));
+            assert_eq!((parts.sum::<usize>(), again, cut.at_boundary()), (bodies, seen, whole.at_boundary()));
+            assert!(bodies <= bytes.len());
+            whole.at_boundary()
+        });
+    }
 }

@@ -4,29 +4,15 @@
 
 use std::time::Duration;
 
+use cattle_matrix::Matrix;
 use cattle_proto::stream::{RefusedCode, StreamHeader, Target};
 use cattle_tunnel::testing::{Pair, PairOptions};
 use cattle_tunnel::{Metrics, OpenError, SessionConfig, TunnelStream, splice};
+use fastrand::Rng;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 use tokio::task::JoinSet;
 
 const HEADER: StreamHeader = StreamHeader::to(Target::KubeApiserver);
-
-/// xorshift64*: the same schedules in every run.
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, bound: u64) -> u64 {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) % bound
-    }
-
-    fn size(&mut self, bound: u64) -> usize {
-        usize::try_from(self.below(bound)).unwrap()
-    }
-}
 
 /// How a stream's exchange ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,14 +25,15 @@ enum Outcome {
 async fn whole_or_failed_whatever_the_pipe() {
     let mut whole = 0;
     let mut failed = 0;
-    for seed in 1..=60 {
-        let mut random = Random(seed * 0x9e37_79b9);
-        let cut = seed % 3 == 0;
+    let matrix = Matrix::of_this_run("schedules of a session");
+    for schedule in matrix.slice(1000, 60) {
+        let mut random = matrix.random_at(schedule);
+        let cut = random.u8(..3) == 0;
         for outcome in run(&mut random, cut).await {
             match outcome {
                 Outcome::Whole => whole += 1,
                 Outcome::Failed if cut => failed += 1,
-                Outcome::Failed => panic!("seed {seed}: a stream failed over a whole pipe"),
+                Outcome::Failed => panic!("schedule {schedule}: a stream failed over a whole pipe"),
             }
         }
     }
@@ -54,12 +41,12 @@ async fn whole_or_failed_whatever_the_pipe() {
 }
 
 /// One session: some streams through splices at the agent, each with a question and an answer of its own length.
-async fn run(random: &mut Random, cut: bool) -> Vec<Outcome> {
+async fn run(random: &mut Rng, cut: bool) -> Vec<Outcome> {
     let metrics = Metrics::default();
     let config = SessionConfig { metrics: metrics.clone(), ..SessionConfig::default() };
     let mut pair = Pair::with(PairOptions {
-        buffer: 1 + random.size(40_000),
-        latency: Duration::from_millis(random.below(2) * random.below(80)),
+        buffer: 1 + random.usize(..40_000),
+        latency: Duration::from_millis(random.u64(..2) * random.u64(..80)),
         agent: config.clone(),
         server: config,
         ..PairOptions::default()
@@ -67,22 +54,22 @@ async fn run(random: &mut Random, cut: bool) -> Vec<Outcome> {
     .await;
     let mut tasks = JoinSet::new();
     let mut streams = JoinSet::new();
-    for _ in 0..1 + random.below(8) {
+    for _ in 0..1 + random.u64(..8) {
         let session = pair.server.clone();
-        let (question, answer) = (random.size(300_000), random.size(300_000));
+        let (question, answer) = (random.usize(..300_000), random.usize(..300_000));
         streams.spawn(async move {
             match session.open(HEADER, Duration::from_secs(30)).await {
                 Ok(stream) => ask(stream, question, answer).await,
                 Err(_) => Outcome::Failed,
             }
         });
-        let (near, far) = duplex(1 + random.size(9000));
+        let (near, far) = duplex(1 + random.usize(..9000));
         tasks.spawn(target(far, question, answer));
         if let Some(pending) = pair.incoming.accept().await {
             tasks.spawn(relay(pending.accept().await.unwrap(), near));
         }
     }
-    let moment = Duration::from_micros(random.below(3000));
+    let moment = Duration::from_micros(random.u64(..3000));
     let fault = pair.fault.clone();
     if cut {
         tasks.spawn(async move {
@@ -145,7 +132,7 @@ async fn thousands_of_failed_dials_leave_nothing() {
     let metrics = Metrics::default();
     let server = SessionConfig { streams: 16, metrics: metrics.clone(), ..SessionConfig::default() };
     let mut pair = Pair::with(PairOptions { server, ..PairOptions::default() }).await;
-    for round in 0..5000 {
+    for round in 0..Matrix::of_this_run("failed dials").pick(50_000, 5000) {
         if round % 2 == 0 {
             // Given up at once, or when the agent has seen it.
             let patience = Duration::from_millis(round % 3);

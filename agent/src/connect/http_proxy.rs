@@ -171,4 +171,17 @@ mod tests {
         let proxy = "http://u:p@proxy:3128".parse().unwrap();
         assert!(request(&proxy, "cattle.example:443").contains("\r\nProxy-Authorization: Basic dTpw\r\n\r\n"));
     }
+
+    #[test]
+    fn any_answer_of_a_proxy_is_a_status_or_none() {
+        let samples =
+            ["HTTP/1.1 200 Connection established\r\n\r\n", "HTTP/1.0 407\r\nProxy-Authenticate: Basic\r\n\r\n"];
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        cattle_matrix::Decoder::new("proxy's answer", samples).memory(4 * HEAD_LIMIT).hammer(|bytes| {
+            let mut rest = bytes;
+            let head = runtime.block_on(read_head(&mut rest)).ok()?;
+            assert!(head.len() <= HEAD_LIMIT && bytes.starts_with(&head), "a byte of the server was read");
+            status(&head)
+        });
+    }
 }

@@ -303,4 +303,19 @@ contexts:
         assert_eq!(after.get("current-context"), Some(&Node::text("eu: 1")));
         assert!(find(&after, "clusters", "prod").is_some());
     }
+
+    #[test]
+    fn any_file_is_merged_or_left_alone() {
+        let decoder = cattle_matrix::Decoder::new("kubeconfig", [EXISTING, INCOMING, "users: []\n", ""]);
+        decoder.memory(64 << 20).hammer_text(|text| {
+            let merged = merge(Some(text), INCOMING, false);
+            if let Ok(merged) = &merged {
+                let after = parse(&merged.text).expect("what is written can be read");
+                assert!(find(&after, "contexts", "prod").is_some());
+            }
+            merged
+        });
+        let decoder = cattle_matrix::Decoder::new("kubeconfig of the server", [INCOMING]);
+        decoder.memory(64 << 20).hammer_text(|text| merge(Some(EXISTING), text, true));
+    }
 }

@@ -39,6 +39,8 @@ mod accept;
 mod audit;
 mod authorize;
 mod body;
+#[cfg(test)]
+mod decoders;
 mod discovery;
 mod field;
 mod managed;

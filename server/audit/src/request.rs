@@ -278,4 +278,20 @@ mod tests {
         assert!(!long("GET /api/v1/pods"));
         assert!(!long("GET /healthz?watch=true"));
     }
+
+    #[test]
+    fn any_request_has_a_verb() {
+        let samples = [
+            "/api/v1/namespaces/default/pods/web-1/exec?command=sh",
+            "/apis/apps/v1/deployments?watch=true&resourceVersion=7",
+            "/api/v1/watch/namespaces/default/pods",
+            "/healthz",
+        ];
+        cattle_matrix::Decoder::new("audited request", samples).memory(64 << 20).hammer_text(|target| {
+            let (path, query) = target.split_once('?').map_or((target, None), |(path, query)| (path, Some(query)));
+            let request = RequestInfo::parse("POST", path, query);
+            assert!(!request.verb().is_empty());
+            request.object().is_some()
+        });
+    }
 }

@@ -206,4 +206,26 @@ mod tests {
             .append(http::header::COOKIE, HeaderValue::from_str(&format!("R_SESS=token-abcde:{}", secret())).unwrap());
         assert_eq!(Credential::from_headers(&headers).err(), Some(CredentialError::Missing));
     }
+
+    #[test]
+    fn any_header_is_one_token_or_is_refused() {
+        let token = format!("token-abcde:{}", secret());
+        let samples =
+            [format!("Bearer {token}"), format!("Basic {}", STANDARD.encode(&token)), format!("bearer {token}")];
+        let header = |bytes: &[u8]| {
+            let mut headers = HeaderMap::new();
+            if let Ok(value) = HeaderValue::from_bytes(bytes) {
+                headers.append(AUTHORIZATION, value);
+            }
+            headers
+        };
+        cattle_matrix::Decoder::new("bearer header", samples).memory(16 * 1024).hammer_as(header, |headers| {
+            let read = Credential::from_headers(headers);
+            if let Ok(credential) = &read {
+                assert!(crate::token::is_well_formed(credential.secret()));
+                assert_eq!(TokenName::parse(credential.name().as_str()).as_ref(), Some(credential.name()));
+            }
+            read
+        });
+    }
 }

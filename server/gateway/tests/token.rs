@@ -1,6 +1,8 @@
 //! Real signed tokens against the rules.
 #![expect(clippy::unwrap_used, reason = "what fails in a helper fails the test")]
 
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use cattle_gateway::token::{CLUSTER_AGENT_SUBJECT, Claims, Expected, KeySet, TokenError, audience, verify};
 use cattle_proto::handshake::RejectCode;
 use cattle_proto::secret::Secret;
@@ -160,6 +162,7 @@ fn clocks_may_differ_by_a_minute() {
 fn only_the_key_that_the_token_names_counts() {
     let (key, other) = (Key::new("k"), Key::new("other"));
     assert_eq!(check(&other.sign(&good()), &key_set(&[&key]), NOW), Err(TokenError::UnknownSigningKey));
+    assert_eq!(RejectCode::from(TokenError::UnknownSigningKey), RejectCode::UnknownSigningKey);
     // A foreign key under a known id.
     let foreign = Key::new("k");
     assert_eq!(check(&foreign.sign(&good()), &key_set(&[&key]), NOW), Err(TokenError::BadSignature));
@@ -212,4 +215,46 @@ fn key_sets_without_a_signing_key_are_refused() {
     for bad in ["", "{}", r#"{"keys":[]}"#, shared, &encryption, &many, &" ".repeat(300 * 1024)] {
         assert!(KeySet::parse(bad).is_err(), "{bad:.40}");
     }
+}
+
+#[test]
+fn any_text_is_the_signed_token_or_none() {
+    let key = Key::new("k");
+    let keys = key_set(&[&key]);
+    let token = key.sign(&good());
+    let wanted = check(&token, &keys, NOW).unwrap();
+    let samples = [token.expose(), "eyJhbGciOiJFUzI1NiIsImtpZCI6ImsifQ.e30.AA"];
+    cattle_matrix::Decoder::new("service account token", samples).memory(4 << 20).hammer_as(
+        |bytes| Secret::new(String::from_utf8_lossy(bytes).into_owned()),
+        |text| {
+            let claims = check(text, &keys, NOW);
+            assert!(claims.as_ref().is_ok_and(|claims| *claims == wanted) || claims.is_err());
+            claims
+        },
+    );
+}
+
+/// What is inside a token only matters when its issuer has signed it, and then has to be claims.
+#[test]
+fn any_signed_claims_are_claims_or_refused() {
+    let key = Key::new("k");
+    let keys = key_set(&[&key]);
+    let header = URL_SAFE_NO_PAD.encode(br#"{"alg":"ES256","kid":"k"}"#);
+    let sign = |claims: &[u8]| {
+        let message = format!("{header}.{}", URL_SAFE_NO_PAD.encode(claims));
+        let signature = jsonwebtoken::crypto::sign(message.as_bytes(), &key.encoding, key.algorithm).unwrap();
+        Secret::new(format!("{message}.{signature}"))
+    };
+    cattle_matrix::Decoder::new("signed claims", [good().to_string()]).memory(4 << 20).hammer_as(sign, |token| {
+        let claims = check(token, &keys, NOW);
+        assert_ne!(claims, Err(TokenError::UnknownSigningKey));
+        claims
+    });
+}
+
+#[test]
+fn any_text_is_a_key_set_or_none() {
+    let sets = [vec![Key::new("a").jwk()], vec![Key::p384("b").jwk(), Key::rsa("c").jwk()]];
+    let samples = sets.map(|keys| serde_json::to_string(&JwkSet { keys }).unwrap());
+    cattle_matrix::Decoder::new("key set", samples).memory(16 << 20).hammer_text(KeySet::parse);
 }

@@ -92,7 +92,7 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+        #![proptest_config(cattle_matrix::proptest_config(10_000))]
 
         /// However the bytes are cut into frames, all pass, and the last call stops at the end of an event.
         #[test]
@@ -125,5 +125,23 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn any_bytes_pass_once_and_in_order() {
+        let samples = [b"\0\0\0\x05hello\0\0\0\0\0\0\0\x01x".to_vec(), b"{\"type\":\"ADDED\"}\n{}\n".to_vec()];
+        cattle_matrix::Decoder::new("watch events", samples).memory(4 << 20).hammer(|bytes| {
+            let bytes = Bytes::copy_from_slice(bytes);
+            let mut between = false;
+            for kind in ["application/json", "application/vnd.kubernetes.protobuf"] {
+                let mut events = Events::of(kind).unwrap();
+                let mut closing = events;
+                assert_eq!(events.pass(bytes.clone(), false), bytes);
+                let whole = closing.pass(bytes.clone(), true);
+                assert!(bytes.starts_with(&whole) && (closing.is_between() || whole.len() == bytes.len()));
+                between = events.is_between();
+            }
+            between
+        });
     }
 }

@@ -192,7 +192,7 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig { cases: 10_000, failure_persistence: None, ..ProptestConfig::default() })]
+        #![proptest_config(cattle_matrix::proptest_config(10_000))]
 
         #[test]
         fn a_hostile_name_is_sent_exactly_or_not_at_all(login in "\\PC{0,20}|[\\x00-\\x20a:]{0,6}", group in "\\PC{0,20}|system:[a-z]{0,9}") {

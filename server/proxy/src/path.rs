@@ -192,7 +192,7 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig { cases: 10_000, failure_persistence: None, ..ProptestConfig::default() })]
+        #![proptest_config(cattle_matrix::proptest_config(10_000))]
 
         /// The cluster that a reader who decodes and normalises would find is the one that was authorised.
         #[test]

@@ -72,4 +72,13 @@ mod tests {
             assert_eq!(Revision::parse(bad), None, "{bad}");
         }
     }
+
+    #[test]
+    fn any_text_is_a_revision_in_its_one_spelling_or_none() {
+        cattle_matrix::Decoder::new("revision", ["0", "42", "18446744073709551615"]).hammer_text(|text| {
+            let parsed = Revision::parse(text);
+            assert!(parsed.is_none_or(|revision| revision.0.to_string() == text));
+            parsed
+        });
+    }
 }

@@ -112,4 +112,28 @@ mod tests {
             assert_eq!(Continue::parse(bad, &resource::USER), Err(ContinueError), "{bad}");
         }
     }
+
+    #[test]
+    fn any_text_is_a_token_or_is_refused() {
+        let token = |name: &str, namespace: &str| {
+            let (namespace, name) = (namespace.to_owned(), name.to_owned());
+            Continue { resource: resource::USER.to_string(), revision: 70_000, namespace, name }.to_string()
+        };
+        // What is inside is reached with texts that are encoded after they are changed.
+        let inside = |text: &str| URL_SAFE_NO_PAD.decode(text).unwrap();
+        let samples = [token("u-abcde", ""), token("é\"", "c-aaaaa")];
+        let plain = cattle_matrix::Decoder::new("continue token", samples.clone());
+        plain.hammer_text(|text| Continue::parse(text, &resource::USER));
+        let decoder = cattle_matrix::Decoder::new("inside a continue token", samples.map(|text| inside(&text)));
+        decoder.hammer_as(
+            |bytes| URL_SAFE_NO_PAD.encode(bytes),
+            |text| {
+                let parsed = Continue::parse(text, &resource::USER);
+                if let Ok(token) = &parsed {
+                    assert_eq!(Continue::parse(&token.to_string(), &resource::USER).as_ref(), Ok(token));
+                }
+                parsed
+            },
+        );
+    }
 }

@@ -253,4 +253,18 @@ mod tests {
         let once: LoginRequest = serde_json::from_str(r#"{"username":"ann","password":"s3cret","more":1}"#).unwrap();
         assert_eq!(format!("{:?}", once.password), "(secret)");
     }
+
+    #[test]
+    fn any_body_is_a_request_or_none() {
+        let samples = [
+            r#"{"username":"ann","password":"s3cret","responseType":"kubeconfig_c-abcde","description":"x","ttl":5}"#,
+            r#"{"currentPassword":"a","newPassword":"b"}"#,
+            r#"{"newPassword":"a","mustChangePassword":false}"#,
+        ];
+        cattle_matrix::Decoder::new("sign-in body", samples).memory(8 << 20).hammer(|bytes| {
+            let login = serde_json::from_slice::<LoginRequest>(bytes).is_ok();
+            let change = serde_json::from_slice::<ChangePasswordRequest>(bytes).is_ok();
+            login || change || serde_json::from_slice::<SetPasswordRequest>(bytes).is_ok()
+        });
+    }
 }

@@ -136,7 +136,7 @@ fn what_is_not_ours_is_never_touched() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 10_000, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(cattle_matrix::proptest_config(10_000))]
 
     /// Model-based: whatever happened to memberships and to the objects, doing the steps leads to exactly the desired set,
     /// and a second decision finds nothing to do.

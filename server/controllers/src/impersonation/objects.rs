@@ -152,7 +152,7 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig { cases: 10_000, failure_persistence: None, ..ProptestConfig::default() })]
+        #![proptest_config(cattle_matrix::proptest_config(10_000))]
 
         /// Whatever the strings: either no identity, or rules for exactly these names. An empty list of names means all.
         #[test]

@@ -320,31 +320,20 @@ async fn a_fragment_ends_the_target_for_everybody() {
     assert_eq!(soon("path", client.answer()).await.unwrap().status, 404, "the cluster is the one before the fragment");
 }
 
-/// A fixed sequence of pseudo-random numbers, so that a failure can be repeated.
-struct Dice(u64);
-
-impl Dice {
-    fn roll(&mut self, sides: usize) -> usize {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        usize::try_from(self.0 % sides as u64).unwrap()
-    }
-}
-
 #[tokio::test]
 async fn random_heads_never_make_a_second_identity() {
     let rig = Rig::start(always(ok("{}"))).await;
-    let mut dice = Dice(0x9e37_79b9_7f4a_7c15);
+    let matrix = cattle_matrix::Matrix::of_this_run("random heads");
     let paths = ["/api", "/../x", "/%2e%2e/y", "//z", "/a%2fb", "/?q", "", "/a b", "/\u{e9}"];
     let rig = Arc::new(rig);
-    for round in 0..1_000 {
-        let lines: Vec<&str> = (0..dice.roll(4)).map(|_| ATTACKS[dice.roll(ATTACKS.len())]).collect();
+    for round in matrix.slice(10_000, 500) {
+        let mut dice = matrix.random_at(round);
+        let lines: Vec<&str> = (0..dice.usize(..4)).map(|_| ATTACKS[dice.usize(..ATTACKS.len())]).collect();
         let mut headers = lines.join("\r\n");
         if !lines.is_empty() {
             headers.push_str("\r\n");
         }
-        let path = paths[dice.roll(paths.len())];
+        let path = paths[dice.usize(..paths.len())];
         let mut client = rig.connect().await;
         client.request(&format!("GET {path}"), &format!("{headers}Connection: close\r\n"), "").await;
         drop(soon("random", client.answer()).await);

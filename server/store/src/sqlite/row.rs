@@ -117,7 +117,7 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig { cases: 10_000, failure_persistence: None, ..ProptestConfig::default() })]
+        #![proptest_config(cattle_matrix::proptest_config(10_000))]
 
         /// Behind a right digest the JSON decoder sees any bytes: it may refuse them and must not panic.
         #[test]

@@ -8,11 +8,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use cattle_api::resource;
+use cattle_matrix::Matrix;
 use cattle_store::sqlite::{OpenError, Options};
 use cattle_store::{Page, Secret, SqliteStore, Store, StoreError, Transaction, Write};
 use serde_json::json;
 
-use crate::common::{create, key, name, put, unsealed, user};
+use crate::fixture::{create, key, name, put, unsealed, user};
 use crate::power::{Trace, strace_works};
 
 /// Where the child writes.
@@ -28,16 +29,21 @@ const WRITES: usize = 250;
 pub(crate) type Acknowledged = BTreeMap<usize, usize>;
 
 /// `-9` at twenty random moments of a thousand writes, one after the other on one data directory.
+///
+/// The short tier has five of the moments.
 #[tokio::test]
 async fn killed_at_any_moment() {
     let directory = tempfile::tempdir().expect("a directory");
     let mut total = Acknowledged::new();
-    for round in 0..20_usize {
+    let matrix = Matrix::of_this_run("kill -9 of a writing store");
+    let rounds = matrix.slice(20, 5);
+    for round in &rounds {
         prepare(directory.path()).await;
         let mut child = start(Command::new(this()), directory.path());
         let mut lines = BufReader::new(child.stdout.take().expect("piped")).lines();
         let already = total.values().sum::<usize>();
-        let kill_after = already + 1 + (round * 7919) % 50;
+        // Most moments are among the writes, some before the first acknowledgement and some near the end.
+        let kill_after = already + matrix.random_at(*round).usize(0..=WRITES * TASKS * 9 / 10);
         let mut seen = already;
         while seen < kill_after {
             let Some(line) = lines.next() else { break };
@@ -51,19 +57,23 @@ async fn killed_at_any_moment() {
         child.wait().expect("it ended");
         check(directory.path(), &total).await.unwrap_or_else(|lost| panic!("round {round}: {lost}"));
     }
-    assert!(total.values().sum::<usize>() > 20, "it wrote: {total:?}");
+    assert!(total.values().sum::<usize>() > rounds.len(), "it wrote: {total:?}");
 }
 
-/// Writes that were not fsynced are dropped or torn at 200 points of a run.
+/// Moments of a run at which its power is cut, in the long tier.
+const CUTS: usize = 200;
+
+/// Writes that were not fsynced are dropped or torn at 200 points of a run; at 40 of them in the short tier.
 #[tokio::test]
-async fn power_is_cut_at_200_points() {
+async fn power_is_cut_at_any_point() {
     if !strace_works() {
         return;
     }
     let directory = tempfile::tempdir().expect("a directory");
     let trace = recorded(directory.path(), false).await;
-    for point in 0..200 {
-        let (image, acknowledged) = trace.image_at(point, 200);
+    let matrix = Matrix::of_this_run("power cuts");
+    for point in matrix.slice(CUTS, 40) {
+        let (image, acknowledged) = trace.image_at(point, CUTS, &mut matrix.random_at(point));
         check(image.path(), &acknowledged).await.unwrap_or_else(|lost| panic!("point {point}: {lost}"));
     }
 }
@@ -76,12 +86,14 @@ async fn without_sync_a_power_cut_is_found() {
     }
     let directory = tempfile::tempdir().expect("a directory");
     let trace = recorded(directory.path(), true).await;
+    let matrix = Matrix::of_this_run("power cuts without sync");
+    let points = matrix.slice(CUTS, 40);
     let mut lost = 0;
-    for point in 0..40 {
-        let (image, acknowledged) = trace.image_at(point, 40);
+    for point in &points {
+        let (image, acknowledged) = trace.image_at(*point, CUTS, &mut matrix.random_at(*point));
         lost += usize::from(check(image.path(), &acknowledged).await.is_err());
     }
-    assert!(lost > 20, "only {lost} of 40 cuts lost anything: the cuts do not cut");
+    assert!(lost > points.len() / 2, "only {lost} of {} cuts lost anything: they do not cut", points.len());
 }
 
 /// A disk that fails an fsync is not trusted again, and nothing that was acknowledged is lost.

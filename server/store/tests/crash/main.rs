@@ -3,8 +3,8 @@
 //! A program of its own: it starts others, and while it does so, they hold its locks for a moment.
 #![expect(clippy::print_stdout, reason = "a test that is skipped says why")]
 
-#[path = "../store/common.rs"]
-#[expect(dead_code, reason = "shared with the other tests, which use more of it")]
-mod common;
 mod crash;
+#[path = "../store/fixture.rs"]
+#[expect(dead_code, reason = "shared with the other tests, which use more of it")]
+mod fixture;
 mod power;

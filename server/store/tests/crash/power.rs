@@ -9,6 +9,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use fastrand::Rng;
 use tempfile::TempDir;
 
 use crate::crash::{Acknowledged, acknowledge};
@@ -84,16 +85,15 @@ impl Trace {
     }
 
     /// The files after a cut at the `point`th of `points` moments, and what had been said by then.
-    pub(crate) fn image_at(&self, point: usize, points: usize) -> (TempDir, Acknowledged) {
-        let mut dice = Dice(0x9E37_79B9_7F4A_7C15_u64.wrapping_mul(point as u64 + 1));
+    pub(crate) fn image_at(&self, point: usize, points: usize, dice: &mut Rng) -> (TempDir, Acknowledged) {
         let share = self.steps.len() / points;
-        let cut = (point * share + dice.roll(share.max(1))).min(self.steps.len());
+        let cut = (point * share + dice.usize(..share.max(1))).min(self.steps.len());
         let mut disk = Disk::new(&self.before);
         for step in &self.steps[..cut] {
             disk.apply(step);
         }
-        let image = crate::common::private_directory();
-        for (path, bytes) in disk.cut(&mut dice) {
+        let image = crate::fixture::private_directory();
+        for (path, bytes) in disk.cut(dice) {
             let name = path.file_name().expect("a name");
             // Shared memory is gone with the power.
             if !name.to_string_lossy().ends_with("-shm") {
@@ -177,10 +177,10 @@ impl Disk {
     }
 
     /// What is found after the cut.
-    fn cut(self, dice: &mut Dice) -> Vec<(PathBuf, Vec<u8>)> {
+    fn cut(self, dice: &mut Rng) -> Vec<(PathBuf, Vec<u8>)> {
         let mut found = Vec::new();
         for (path, mut file) in self.files {
-            let there = if file.there == file.durably_there { file.there } else { dice.roll(2) == 0 };
+            let there = if file.there == file.durably_there { file.there } else { dice.bool() };
             if !there {
                 continue;
             }
@@ -205,30 +205,18 @@ impl Pending {
     }
 
     /// Whole, not at all, or in parts.
-    fn survive(self, bytes: &mut Vec<u8>, dice: &mut Dice) {
-        match (dice.roll(3), self) {
+    fn survive(self, bytes: &mut Vec<u8>, dice: &mut Rng) {
+        match (dice.u8(..3), self) {
             (0, change) => change.apply(bytes),
             (1, Self::Write(offset, new)) => {
                 for (index, sector) in new.chunks(SECTOR).enumerate() {
-                    if dice.roll(2) == 0 {
+                    if dice.bool() {
                         Self::Write(offset + index * SECTOR, sector.to_vec()).apply(bytes);
                     }
                 }
             }
             _ => {}
         }
-    }
-}
-
-/// Numbers that are the same in each run (xorshift).
-struct Dice(u64);
-
-impl Dice {
-    fn roll(&mut self, sides: usize) -> usize {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        (self.0 >> 11) as usize % sides
     }
 }
 

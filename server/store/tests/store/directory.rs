@@ -9,11 +9,11 @@ use cattle_store::{Page, Revision, Secret, SqliteStore, Store, StoreError};
 use rusqlite::{Connection, params};
 use tempfile::TempDir;
 
-use crate::common::{commit, create, key, put, seal, unsealed, update, user};
+use crate::fixture::{commit, create, key, put, seal, unsealed, update, user};
 
 /// A directory that only its owner may enter, as a data directory is.
 fn directory() -> TempDir {
-    crate::common::private_directory()
+    crate::fixture::private_directory()
 }
 
 fn passphrase() -> Secret {
@@ -62,14 +62,14 @@ async fn a_second_server_is_refused_until_the_first_is_gone() {
 async fn revisions_go_on_after_a_restart() {
     let directory = directory();
     let store = filled(directory.path()).await;
-    commit(&store, crate::common::delete("u-bbbbb")).await;
+    commit(&store, crate::fixture::delete("u-bbbbb")).await;
     drop(store);
     let store = open(directory.path());
     let made = put(&store, create(user("u-ccccc"))).await;
     assert_eq!(made.metadata.resource_version.as_deref(), Some("4"));
     let mut watch = store.watch(&resource::USER, None, Revision(1)).await.expect("history is kept");
     for expected in 2..=4 {
-        assert_eq!(crate::common::next(&mut watch).await.revision, Revision(expected));
+        assert_eq!(crate::fixture::next(&mut watch).await.revision, Revision(expected));
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::common::{commit, create, crtb, delete, name, next, put, revision, update, user};
+use crate::fixture::{commit, create, crtb, delete, name, next, put, revision, update, user};
 use cattle_api::resource;
 use cattle_store::sqlite::Options;
 use cattle_store::testing::{TestStore, memory, with_options};
@@ -30,7 +30,7 @@ async fn pages_show_one_revision_whatever_is_written() {
     put(&*store, delete("c")).await;
     put(&*store, create(user("c"))).await;
     put(&*store, delete("c")).await;
-    let mut changed = store.get(&crate::common::key("d")).await.expect("readable").expect("there");
+    let mut changed = store.get(&crate::fixture::key("d")).await.expect("readable").expect("there");
     for username in ["one", "two"] {
         changed.data["username"] = json!(username);
         changed = put(&*store, update(changed)).await;
@@ -57,15 +57,11 @@ async fn pages_show_one_revision_whatever_is_written() {
 #[tokio::test]
 async fn pages_under_random_writes() {
     let store = memory();
-    let mut random = 88_172_645_463_325_252_u64;
-    let mut roll = move |sides: u64| {
-        random ^= random << 13;
-        random ^= random >> 7;
-        random ^= random << 17;
-        random % sides
-    };
+    let matrix = cattle_matrix::Matrix::of_this_run("pages under writes");
+    let mut random = matrix.random();
+    let mut roll = move |sides: u64| random.u64(..sides);
     let mut model = BTreeMap::new();
-    for _ in 0..30 {
+    for _ in 0..matrix.pick(1000, 30) {
         let snapshot = model.clone();
         let mut seen = BTreeMap::new();
         let mut from = None;
@@ -88,7 +84,7 @@ async fn pages_under_random_writes() {
 }
 
 async fn write(store: &TestStore, model: &mut BTreeMap<String, Revision>, name: &str, kind: u64) {
-    let current = store.get(&crate::common::key(name)).await.expect("readable");
+    let current = store.get(&crate::fixture::key(name)).await.expect("readable");
     match (current, kind) {
         (None, _) => {
             let made = put(store, create(user(name))).await;

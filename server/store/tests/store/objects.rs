@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use crate::common::{commit, create, crtb, delete, key, name, object, put, revision, seal, unsealed, update, user};
+use crate::fixture::{commit, create, crtb, delete, key, name, object, put, revision, seal, unsealed, update, user};
 use cattle_api::management::{Cluster, ClusterSpec};
 use cattle_api::resource;
 use cattle_store::testing::memory;
