@@ -145,4 +145,6 @@ pub mod id;
 pub mod limits;
 pub mod secret;
 pub mod stream;
+#[cfg(feature = "testing")]
+pub mod testing;
 pub mod version;

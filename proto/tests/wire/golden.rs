@@ -5,8 +5,7 @@ use std::fmt::Write as _;
 use std::path::PathBuf;
 
 use cattle_proto::codec::{self, Message};
-
-use crate::samples::{self, Named};
+use cattle_proto::testing::samples::{self, Named};
 
 #[test]
 fn bytes_of_version_1_never_change() {

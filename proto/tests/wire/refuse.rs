@@ -6,9 +6,8 @@ use cattle_proto::control::{AgentMessage, ServerMessage};
 use cattle_proto::handshake::{Hello, HelloReply};
 use cattle_proto::limits;
 use cattle_proto::stream::{OpenReply, StreamHeader};
+use cattle_proto::testing::samples;
 use serde::Serialize;
-
-use crate::samples;
 
 /// A `Hello` without rules: what anybody can put on the wire. `credential` 0 is a service account, 1 a registration.
 #[derive(Clone, Serialize)]

@@ -6,13 +6,12 @@ use cattle_proto::control::{AgentMessage, Facts, GoAway, Heartbeat, ServerCreden
 use cattle_proto::handshake::{AgentKind, Credential, Hello, HelloReply, Phase, Reject, Welcome};
 use cattle_proto::id::{ClusterId, InstanceId, SessionId};
 use cattle_proto::stream::{OpenReply, StreamHeader, Target, TraceContext};
+use cattle_proto::testing::samples::secret;
 use cattle_proto::version::{ProtocolVersion, VersionRange};
 use proptest::prelude::*;
 
-use crate::samples::secret;
-
 proptest! {
-    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(cattle_matrix::proptest_config(256))]
 
     #[test]
     fn hello(

@@ -1,23 +1,26 @@
 //! One message of every kind, with values that use every width of integer.
+#![expect(
+    clippy::unwrap_used,
+    missing_docs,
+    reason = "samples are valid, and each function is named for what it gives"
+)]
 
 use std::time::Duration;
 
-use cattle_proto::capability::Capabilities;
-use cattle_proto::control::{
+use crate::capability::Capabilities;
+use crate::control::{
     AgentMessage, CredentialFailure, CredentialFailureCode, Facts, GoAway, Heartbeat, ServerCredential, ServerMessage,
 };
-use cattle_proto::handshake::{
-    AgentKind, ClusterClaim, Credential, Hello, HelloReply, Phase, Reject, RejectCode, Welcome,
-};
-use cattle_proto::id::{ClusterId, InstanceId, SessionId};
-use cattle_proto::secret::Secret;
-use cattle_proto::stream::{OpenReply, RefusedCode, StreamHeader, Target, TraceContext};
-use cattle_proto::version::{ProtocolVersion, VersionRange};
+use crate::handshake::{AgentKind, ClusterClaim, Credential, Hello, HelloReply, Phase, Reject, RejectCode, Welcome};
+use crate::id::{ClusterId, InstanceId, SessionId};
+use crate::secret::Secret;
+use crate::stream::{OpenReply, RefusedCode, StreamHeader, Target, TraceContext};
+use crate::version::{ProtocolVersion, VersionRange};
 
 /// A name for each message, which is also its file's.
-pub(crate) type Named<M> = Vec<(&'static str, M)>;
+pub type Named<M> = Vec<(&'static str, M)>;
 
-pub(crate) fn hellos() -> Named<Hello> {
+pub fn hellos() -> Named<Hello> {
     let hello = |kind, credential| Hello {
         versions: VersionRange::SUPPORTED,
         capabilities: Capabilities::KUBE_APISERVER.with(Capabilities::SERVER_CREDENTIAL),
@@ -46,7 +49,7 @@ pub(crate) fn hellos() -> Named<Hello> {
     ]
 }
 
-pub(crate) fn hello_replies() -> Named<HelloReply> {
+pub fn hello_replies() -> Named<HelloReply> {
     let welcome = |phase| {
         HelloReply::Welcome(Welcome {
             version: ProtocolVersion::V1,
@@ -65,7 +68,7 @@ pub(crate) fn hello_replies() -> Named<HelloReply> {
     ]
 }
 
-pub(crate) fn stream_headers() -> Named<StreamHeader> {
+pub fn stream_headers() -> Named<StreamHeader> {
     let trace = TraceContext { trace: [0x11; 16], span: [0x22; 8], flags: 1 };
     vec![
         ("stream-header", StreamHeader::to(Target::KubeApiserver)),
@@ -73,7 +76,7 @@ pub(crate) fn stream_headers() -> Named<StreamHeader> {
     ]
 }
 
-pub(crate) fn open_replies() -> Named<OpenReply> {
+pub fn open_replies() -> Named<OpenReply> {
     vec![
         ("opened", OpenReply::Opened),
         ("refused-dial-timeout", OpenReply::Refused(RefusedCode::DialTimeout)),
@@ -81,7 +84,7 @@ pub(crate) fn open_replies() -> Named<OpenReply> {
     ]
 }
 
-pub(crate) fn agent_messages() -> Named<AgentMessage> {
+pub fn agent_messages() -> Named<AgentMessage> {
     let facts = Facts::try_from(r#"{"kubernetes":"v1.34.1","nodes":3}"#.to_owned()).unwrap();
     let credential = ServerCredential { token: secret("header.claims.signature"), expires_at: 1_800_086_400 };
     let failure = CredentialFailure { code: CredentialFailureCode::Forbidden };
@@ -95,7 +98,7 @@ pub(crate) fn agent_messages() -> Named<AgentMessage> {
     ]
 }
 
-pub(crate) fn server_messages() -> Named<ServerMessage> {
+pub fn server_messages() -> Named<ServerMessage> {
     let goaway = GoAway::new(Duration::from_millis(2500), Duration::from_secs(600));
     vec![
         ("goaway", ServerMessage::GoAway(goaway)),
@@ -105,6 +108,6 @@ pub(crate) fn server_messages() -> Named<ServerMessage> {
     ]
 }
 
-pub(crate) fn secret(text: &str) -> Secret {
+pub fn secret(text: &str) -> Secret {
     Secret::new(text.to_owned())
 }
