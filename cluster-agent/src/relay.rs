@@ -86,3 +86,20 @@ fn refusal(error: &io::Error) -> RefusedCode {
         _ => RefusedCode::Unreachable,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_failure_of_a_dial_has_its_code() {
+        for (kind, code) in [
+            (io::ErrorKind::ConnectionRefused, RefusedCode::ConnectionRefused),
+            (io::ErrorKind::TimedOut, RefusedCode::DialTimeout),
+            (io::ErrorKind::NetworkUnreachable, RefusedCode::Unreachable),
+            (io::ErrorKind::PermissionDenied, RefusedCode::Unreachable),
+        ] {
+            assert_eq!(refusal(&kind.into()), code, "{kind:?}");
+        }
+    }
+}

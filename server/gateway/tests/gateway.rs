@@ -10,7 +10,9 @@ use cattle_gateway::{
     RegistrationPermit, SessionEvents,
     health::{Evidence, Health},
 };
-use cattle_proto::control::{AgentMessage, CredentialFailure, Facts, Heartbeat, ServerCredential, ServerMessage};
+use cattle_proto::control::{
+    AgentMessage, CredentialFailure, CredentialFailureCode, Facts, Heartbeat, ServerCredential, ServerMessage,
+};
 use cattle_proto::handshake::{AgentKind, ClusterClaim, Credential, Hello, Phase, RejectCode};
 use cattle_proto::id::{ClusterId, InstanceId};
 use cattle_proto::secret::Secret;
@@ -331,6 +333,56 @@ async fn a_registration_binds_through_its_own_session_and_carries_nothing_else()
         let (_, ()) = tokio::join!(Box::pin(end.driver.run()), Box::pin(agent));
     }
     assert_eq!(*rig.authority.registered.lock(), ["8c6a9f0e-57a7-4a2e-9b3e-1d2c3b4a5f60"]);
+}
+
+/// What a registration session ends with when the agent's first message is `message`.
+async fn failed_registration(message: AgentMessage) -> Option<ServerMessage> {
+    let rig = Rig::new().await;
+    let mut end = rig.agent(&registration("registration-token")).await.unwrap();
+    let session = end.session.clone();
+    let agent = async {
+        end.control.send(&message).await.unwrap();
+        let outcome = end.control.recv().await.unwrap();
+        session.close();
+        outcome
+    };
+    tokio::join!(Box::pin(end.driver.run()), Box::pin(agent)).1
+}
+
+#[tokio::test]
+async fn a_registration_without_a_credential_is_refused_by_name() {
+    use CredentialFailureCode::{Forbidden, Internal, ServiceAccountMissing, Unreachable};
+    for (failure, code) in [
+        (Unreachable, RejectCode::ApiServerUnreachable),
+        (Forbidden, RejectCode::CredentialRefused),
+        (ServiceAccountMissing, RejectCode::CredentialRefused),
+        (Internal, RejectCode::CredentialRefused),
+    ] {
+        let message = AgentMessage::ServerCredentialFailed(CredentialFailure { code: failure });
+        let outcome = failed_registration(message).await;
+        assert_eq!(outcome, Some(ServerMessage::RegistrationFailed { code }), "{failure:?}");
+    }
+    let outcome = failed_registration(AgentMessage::Leaving).await;
+    assert_eq!(outcome, Some(ServerMessage::RegistrationFailed { code: RejectCode::Malformed }));
+}
+
+#[tokio::test]
+async fn a_registration_that_a_stop_interrupts_is_to_be_tried_again() {
+    let rig = Rig::new().await;
+    let mut end = rig.agent(&registration("registration-token")).await.unwrap();
+    let session = end.session.clone();
+    let agent = async {
+        end.control.send(&heartbeat(0)).await.unwrap();
+        let stop = rig.gateway.shutdown(Duration::from_secs(60));
+        let answer = async {
+            let outcome = end.control.recv().await.unwrap();
+            session.close();
+            outcome
+        };
+        tokio::join!(stop, answer).1
+    };
+    let (_, outcome) = tokio::join!(Box::pin(end.driver.run()), Box::pin(agent));
+    assert_eq!(outcome, Some(ServerMessage::RegistrationFailed { code: RejectCode::Busy }));
 }
 
 #[tokio::test]

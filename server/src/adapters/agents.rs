@@ -203,37 +203,4 @@ fn code(reason: RefusalReason) -> RejectCode {
 }
 
 #[cfg(test)]
-mod tests {
-    use cattle_api::management::ClusterSpec;
-    use cattle_store::SqliteStore;
-
-    use super::*;
-
-    #[tokio::test]
-    async fn a_cluster_that_never_was_and_one_that_was_deleted_have_one_answer() {
-        let directory = tempfile::tempdir().unwrap();
-        let store: Arc<dyn Store> = Arc::new(SqliteStore::open(&directory.path().join("data")).unwrap());
-        let trust = Arc::new(AgentTrust { server_id: "server".into() });
-        let registrations = Arc::new(Registrations::new(Arc::clone(&store), trust, |_, _, _| false));
-        let rebinding = Rebinding::new(Arc::clone(&store));
-        let agents = Agents::new(Arc::clone(&store), registrations, rebinding, "server".into());
-        let clusters = Typed::<Cluster>::new(store);
-        for name in ["c-here0", "c-gone0"] {
-            clusters.create(&Cluster::new(name, ClusterSpec::default()), Vec::new()).await.unwrap();
-        }
-        clusters.delete(None, "c-gone0").await.unwrap();
-        let token = cattle_proto::secret::Secret::new("a.b.c".to_owned());
-        for (name, code) in [
-            ("c-gone0", RejectCode::ClusterDeleted),
-            ("c-never", RejectCode::ClusterDeleted),
-            ("c-here0", RejectCode::NotRegistered),
-        ] {
-            let cluster = name.parse().unwrap();
-            assert_eq!(agents.authenticate(&cluster, &token).await.unwrap_err(), code, "{name}");
-            // With a registration token that nobody made, they are all the same.
-            let refused = agents.begin_registration(&cluster, &token).await.unwrap_err();
-            assert_eq!(refused, RejectCode::RegistrationTokenUnknown, "{name}");
-        }
-        assert!(RejectCode::ClusterDeleted.to_string().contains("or the agent belongs to another server"));
-    }
-}
+mod tests;
