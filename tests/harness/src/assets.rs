@@ -3,6 +3,7 @@
 mod build;
 
 use std::collections::BTreeSet;
+use std::ffi::OsStr;
 use std::fs;
 use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt as _;
@@ -16,6 +17,9 @@ use crate::wait::wait_for;
 
 /// The version that the Go module compiles.
 pub const KUBERNETES_VERSION: &str = "v1.34.4";
+
+/// The variable that names a directory of ready programs.
+const VARIABLE: &str = "KUBERNETES_ASSETS";
 
 /// From nothing on two busy cores it takes a quarter of an hour.
 const BUILD_DEADLINE: Duration = Duration::from_secs(60 * 60);
@@ -77,30 +81,49 @@ impl Assets {
     }
 
     async fn find_or_build() -> anyhow::Result<Self> {
-        if let Some(given) = std::env::var_os("KUBERNETES_ASSETS").filter(|given| !given.is_empty()) {
-            return Self::given(&PathBuf::from(given));
+        match Origin::of(std::env::var_os(VARIABLE).as_deref()) {
+            Origin::Given(directory) => Self::given(&directory),
+            Origin::Compiled => {
+                let sources = build::Sources::find()?;
+                let cache = cache_directory()?.join("kubernetes");
+                let directory = cache.join(sources.key());
+                if !directory.is_dir() {
+                    build_once(&sources, &cache, &directory).await?;
+                }
+                Ok(Self { directory })
+            }
         }
-        let sources = build::Sources::find()?;
-        let cache = cache_directory()?.join("kubernetes");
-        let directory = cache.join(sources.key());
-        if !directory.is_dir() {
-            build_once(&sources, &cache, &directory).await?;
-        }
-        Ok(Self { directory })
     }
 
     fn given(directory: &Path) -> anyhow::Result<Self> {
-        let directory =
-            directory.canonicalize().with_context(|| format!("KUBERNETES_ASSETS={}", directory.display()))?;
-        let missing: BTreeSet<&str> = HYPERKUBE_PROGRAMS
-            .into_iter()
-            .filter(|name| {
-                !matches!(*name, "agnhost" | "etcdctl" | "etcdutl" | "pause") && !directory.join(name).is_file()
-            })
-            .collect();
-        anyhow::ensure!(missing.is_empty(), "KUBERNETES_ASSETS={} lacks {missing:?}", directory.display());
-        Ok(Self { directory })
+        let found = directory.canonicalize().with_context(|| format!("{VARIABLE}={}", directory.display()))?;
+        let missing = missing(|name| found.join(name).is_file());
+        anyhow::ensure!(missing.is_empty(), "{VARIABLE}={} lacks {missing:?}", directory.display());
+        Ok(Self { directory: found })
     }
+}
+
+/// Where the programs are to come from.
+#[derive(Debug, PartialEq, Eq)]
+enum Origin {
+    /// A directory of the user's, which is never written to.
+    Given(PathBuf),
+    /// The Go modules, by way of the cache.
+    Compiled,
+}
+
+impl Origin {
+    /// What `KUBERNETES_ASSETS` says; empty is as if it were not there, as with most variables.
+    fn of(variable: Option<&OsStr>) -> Self {
+        variable.filter(|given| !given.is_empty()).map_or(Self::Compiled, |given| Self::Given(PathBuf::from(given)))
+    }
+}
+
+/// The programs that no cluster can do without and that are not there. A release of Kubernetes has no `agnhost`, and what
+/// else is missing here fails the one test that asks for it.
+fn missing(is_there: impl Fn(&str) -> bool) -> BTreeSet<&'static str> {
+    let needed = |name: &&str| !matches!(*name, "agnhost" | "etcdctl" | "etcdutl" | "pause");
+    HYPERKUBE_PROGRAMS.into_iter().filter(needed).filter(|name| !is_there(name)).collect()
 }
 
 /// What may be kept from one checkout to the next: `$CATTLE_CACHE`, else `cattle` in the user's cache directory.
@@ -129,4 +152,38 @@ async fn build_once(sources: &build::Sources, cache: &Path, directory: &Path) ->
     fs::set_permissions(unfinished.path(), fs::Permissions::from_mode(0o755))?;
     fs::rename(unfinished.path(), directory)?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_directory_is_used_when_it_is_named() {
+        assert_eq!(Origin::of(None), Origin::Compiled);
+        assert_eq!(Origin::of(Some(OsStr::new(""))), Origin::Compiled);
+        let given = Origin::of(Some(OsStr::new("/opt/kubernetes")));
+        assert_eq!(given, Origin::Given(PathBuf::from("/opt/kubernetes")));
+    }
+
+    #[test]
+    fn a_directory_without_an_api_server_is_refused_by_name() {
+        let release = |name: &str| !matches!(name, "agnhost" | "etcdctl" | "etcdutl" | "pause");
+        assert!(missing(release).is_empty());
+        assert_eq!(missing(|name| release(name) && name != "kube-apiserver"), BTreeSet::from(["kube-apiserver"]));
+
+        let directory = tempfile::tempdir().unwrap();
+        for name in HYPERKUBE_PROGRAMS.into_iter().filter(|name| release(name) && *name != "kubelet") {
+            fs::write(directory.path().join(name), "").unwrap();
+        }
+        let error = Assets::given(directory.path()).unwrap_err().to_string();
+        assert!(error.starts_with("KUBERNETES_ASSETS=") && error.ends_with("lacks {\"kubelet\"}"), "{error}");
+        fs::write(directory.path().join("kubelet"), "").unwrap();
+        let assets = Assets::given(directory.path()).unwrap();
+        assert!(assets.program("kube-apiserver").is_file());
+        assert_eq!(assets.optional("helm"), None, "only what asks for it fails");
+
+        let error = Assets::given(&directory.path().join("nowhere")).unwrap_err();
+        assert!(error.to_string().contains("nowhere"), "{error:#}");
+    }
 }
