@@ -225,8 +225,8 @@ impl Parts {
     ) -> Self {
         let server_id = installation.server_id.clone();
         let trust = Arc::new(AgentTrust { server_id: server_id.clone() });
-        let registrations =
-            Arc::new(Registrations::new(Arc::clone(store), trust, cattle_apiserver::registration_token_matches));
+        let matches = cattle_apiserver::registration_token_matches;
+        let registrations = Arc::new(Registrations::new(Arc::clone(store), trust, matches, Arc::clone(&audit)));
         let rebinding = Rebinding::new(Arc::clone(store));
         let agents = Agents::new(Arc::clone(store), Arc::clone(&registrations), Arc::clone(&rebinding), server_id);
         let credentials = Credentials::new();
@@ -236,7 +236,7 @@ impl Parts {
         let access = Access::new();
         let directory = Directory::new(access.clone());
         let late = Downstream::late(gateway.clone(), credentials, rebinding);
-        let context = Context { store: Arc::clone(store), clusters: Arc::clone(&late) as _ };
+        let context = Context { store: Arc::clone(store), clusters: Arc::clone(&late) as _, audit: Arc::clone(&audit) };
         let probes: Arc<dyn UnitTask> = Arc::new(SessionProbes::new(gateway.clone(), Arc::clone(&late)));
         let controllers = Arc::new(ClusterControllers::new(context, vec![probes]));
         let sign_ins = SignIns::default();

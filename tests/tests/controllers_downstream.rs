@@ -15,6 +15,7 @@ use cattle_api::management::{
     ClusterRoleTemplateBindingFields, ClusterSpec, GlobalRoleBinding, GlobalRoleBindingFields, RoleTemplate,
     RoleTemplateFields, User, UserFields,
 };
+use cattle_audit::MemorySink;
 use cattle_auth::UserInfo;
 use cattle_controllers::clusters::BoxFuture;
 use cattle_controllers::registration::{Attempt, Bound, Registrations, Trust};
@@ -114,6 +115,7 @@ fn matches(_: &str, presented: &Secret, sealed: &Secret) -> bool {
 struct Rig {
     cluster: ControlPlane,
     store: Arc<dyn Store>,
+    audit: Arc<MemorySink>,
     direct: Arc<Direct>,
     controllers: Arc<ClusterControllers>,
     stop: CancellationToken,
@@ -131,9 +133,15 @@ impl Rig {
         };
         let direct = Arc::new(Direct { url: cluster.url(), ca, links: watch::Sender::new(0) });
         let store: Arc<dyn Store> = cattle_store::testing::memory();
-        let context = Context { store: Arc::clone(&store), clusters: Arc::clone(&direct) as Arc<dyn Clusters> };
+        let audit = Arc::new(MemorySink::default());
+        let context = Context {
+            store: Arc::clone(&store),
+            clusters: Arc::clone(&direct) as Arc<dyn Clusters>,
+            audit: Arc::clone(&audit) as _,
+        };
         let controllers = Arc::new(ClusterControllers::new(context, Vec::new()));
-        let rig = Self { cluster, store, direct, controllers, stop: CancellationToken::new(), tasks: JoinSet::new() };
+        let rig =
+            Self { cluster, store, audit, direct, controllers, stop: CancellationToken::new(), tasks: JoinSet::new() };
         rig.fill().await?;
         Ok(rig)
     }
@@ -201,7 +209,8 @@ impl Rig {
             ca_pem: ca.parse()?,
             server_name: "kubernetes.default.svc".parse()?,
         };
-        let registrations = Registrations::new(Arc::clone(&self.store), Arc::new(Issuer), matches);
+        let registrations =
+            Registrations::new(Arc::clone(&self.store), Arc::new(Issuer), matches, Arc::clone(&self.audit) as _);
         let attempt = Attempt {
             cluster: &id(),
             token_made_at: Timestamp::UNIX_EPOCH,
@@ -246,6 +255,17 @@ impl Rig {
         Ok(list.lines().map(str::to_owned).collect())
     }
 
+    /// The audit log, as verb, code and reason.
+    fn deeds(&self) -> Vec<String> {
+        let line = |line: &Value| {
+            let status = &line["responseStatus"];
+            let parts = [line["verb"].as_str(), status["reason"].as_str()].map(Option::unwrap_or_default);
+            let code = status["code"].as_u64().map(|code| code.to_string()).unwrap_or_default();
+            format!("{} {code} {}", parts[0], parts[1]).trim().to_owned()
+        };
+        self.audit.lines().iter().map(line).collect()
+    }
+
     async fn kubectl(&self, arguments: &[&str]) -> anyhow::Result<String> {
         self.cluster.kubectl(arguments.iter().copied()).ok().await
     }
@@ -288,6 +308,9 @@ async fn a_cluster_registers_once() -> anyhow::Result<()> {
     // A foreign UID is seen before the record is asked.
     let foreign = rig.register_as("00000000-57a7-4a2e-9b3e-1d2c3b4a5f60", &rig.cluster.ca_pem()).await?;
     assert_eq!(foreign, Err(RefusalReason::ClaimMismatch));
+    rig.audit.set_full(true);
+    assert_eq!(rig.register().await?, Err(RefusalReason::Internal), "no line, no change");
+    rig.audit.set_full(false);
     // Two replicas at once, with one token.
     let (one, other) = tokio::join!(rig.register(), rig.register());
     let both = [one?, other?];
@@ -306,6 +329,15 @@ async fn a_cluster_registers_once() -> anyhow::Result<()> {
     let conditions = rig.controllers.conditions(&record);
     let registered = condition::find(&conditions, ConditionType::Registered).context("no condition")?;
     assert!(registered.message.contains("--ca-sha256"), "{}", registered.message);
+    assert_eq!(rig.register_as(&uid, &other.ca_pem()).await?, Err(RefusalReason::CertificateAuthorityChanged));
+    let deeds = rig.deeds();
+    let times = |line: &str| deeds.iter().filter(|deed| *deed == line).count();
+    assert_eq!(times("register"), times("register 200"), "{deeds:?}");
+    assert!((1..=2).contains(&times("register 200")), "two replicas may both announce it: {deeds:?}");
+    // What an agent tries again has no second line.
+    for refused in ["register 403 ClaimMismatch", "register 403 CertificateAuthorityChanged"] {
+        assert_eq!(times(refused), 1, "{deeds:?}");
+    }
     other.apiserver();
     other.stop().await?;
     rig.end().await

@@ -50,6 +50,12 @@ impl RequestInfo {
         Self { verb: verb.to_owned(), object: None, safe: false }
     }
 
+    /// Something that is no request of the Kubernetes API, with a verb of its own, done to an object.
+    #[must_use]
+    pub fn on(verb: &str, object: ObjectReference) -> Self {
+        Self { verb: verb.to_owned(), object: Some(object), safe: false }
+    }
+
     /// The Kubernetes verb (`get`, `list`, `watch`, `create`, …), or the method in lower case if no object is named.
     #[must_use]
     pub fn verb(&self) -> &str {

@@ -2,15 +2,18 @@
 
 use std::sync::Arc;
 
+use cattle_audit::AuditSink;
 use cattle_store::Store;
 
 use crate::clusters::Clusters;
 
-/// The store and the way into the clusters.
+/// The store, the way into the clusters, and the audit log.
 #[derive(Clone)]
 pub struct Context {
     /// The server's objects.
     pub store: Arc<dyn Store>,
     /// The clusters, through the gateway.
     pub clusters: Arc<dyn Clusters>,
+    /// Takes the record of what the server does on its own.
+    pub audit: Arc<dyn AuditSink>,
 }

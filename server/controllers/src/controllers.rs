@@ -18,6 +18,7 @@ use tracing::Instrument;
 use crate::clusters::Link;
 use crate::conditions::conditions;
 use crate::context::Context;
+use crate::deed::Deed;
 use crate::deletion::{self, Progress};
 use crate::directory::{Directory, World};
 use crate::health::HealthBook;
@@ -221,7 +222,10 @@ impl Manager {
 
 async fn forget(shared: &Shared, cluster: &ClusterId) {
     match deletion::finish(&shared.context.store, cluster.as_str()).await {
-        Ok(()) => tracing::info!("the cluster's record is removed"),
+        Ok(()) => {
+            shared.context.audit.note(&Deed::Forget.done(cluster));
+            tracing::info!("the cluster's record is removed");
+        }
         Err(error) => {
             tracing::warn!(error = &error as &dyn std::error::Error, "the record cannot be removed");
             tokio::time::sleep(std::time::Duration::from_secs(5)).await;

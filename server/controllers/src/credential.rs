@@ -206,7 +206,11 @@ mod tests {
 
     #[tokio::test]
     async fn a_token_that_is_refused_is_replaced_and_sealed() {
-        let context = Context { store: cattle_store::testing::memory(), clusters: Arc::new(Agent) };
+        let context = Context {
+            store: cattle_store::testing::memory(),
+            clusters: Arc::new(Agent),
+            audit: Arc::new(cattle_audit::MemorySink::default()),
+        };
         let clusters = Typed::<Cluster>::new(Arc::clone(&context.store));
         let spec = ClusterSpec { display_name: "prod".into(), ..ClusterSpec::default() };
         clusters.create(&Cluster::new("c-abcde", spec), vec![]).await.unwrap();

@@ -37,6 +37,7 @@ pub mod unit;
 mod apply;
 mod context;
 mod controllers;
+mod deed;
 mod directory;
 mod facts;
 mod fetch;

@@ -26,6 +26,7 @@ use crate::clusters::{Bearer, BoxFuture};
 use crate::context::Context;
 use crate::controllers::Shared;
 use crate::credential::{self, ServerCredential};
+use crate::deed::Deed;
 use crate::deletion;
 use crate::worker::Worker;
 use crate::{facts, health};
@@ -93,7 +94,10 @@ pub(crate) async fn remove(shared: Arc<Shared>, cluster: ClusterId, stop: Cancel
         };
         if done {
             match deletion::finish(&shared.context.store, cluster.as_str()).await {
-                Ok(()) => tracing::info!("the cluster is removed"),
+                Ok(()) => {
+                    shared.context.audit.note(&Deed::Remove.done(&cluster));
+                    tracing::info!("the cluster is removed");
+                }
                 Err(error) => tracing::warn!(error = &error as &dyn std::error::Error, "the record cannot be removed"),
             }
         }

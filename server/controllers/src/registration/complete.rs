@@ -7,6 +7,7 @@ use cattle_api::management::cluster::{CLEANUP_FINALIZER, Refusal, RefusalReason,
 use cattle_api::management::{Cluster, ClusterIdentity};
 use cattle_api::sealed::SERVER_CREDENTIAL;
 use cattle_api::{Secret, resource};
+use cattle_audit::AuditSink;
 use cattle_proto::handshake::ClusterClaim;
 use cattle_proto::id::ClusterId;
 use cattle_store::{Store, StoreError, Typed, Write};
@@ -17,6 +18,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use super::decide::{CaFingerprint, Claim, Decision, Token, decide};
 use super::token::{self, TokenMatch, TokenRefused};
 use crate::credential::ServerCredential;
+use crate::deed::Deed;
 use crate::facts::{self, IssuerKeys};
 use crate::fetch::{self, FetchError};
 
@@ -85,13 +87,15 @@ pub struct Registrations {
     store: Arc<dyn Store>,
     trust: Arc<dyn Trust>,
     matches: TokenMatch,
+    audit: Arc<dyn AuditSink>,
 }
 
 impl Registrations {
-    /// Registrations into this store. `matches` compares tokens with what is sealed of them.
+    /// Registrations into this store, each in the audit log before it happens. `matches` compares tokens with what is sealed of
+    /// them.
     #[must_use]
-    pub fn new(store: Arc<dyn Store>, trust: Arc<dyn Trust>, matches: TokenMatch) -> Self {
-        Self { store, trust, matches }
+    pub fn new(store: Arc<dyn Store>, trust: Arc<dyn Trust>, matches: TokenMatch, audit: Arc<dyn AuditSink>) -> Self {
+        Self { store, trust, matches, audit }
     }
 
     /// Whether the token may register the cluster now, and when it was made. For the manifest and for agents' handshakes.
@@ -120,8 +124,12 @@ impl Registrations {
             Ok(how) => tracing::info!(%cluster, ?how, "cluster registered"),
             Err(error) => {
                 tracing::warn!(%cluster, reason = ?error.reason, message = error.message, "registration refused");
-                if let Err(failure) = self.record(cluster, error).await {
-                    tracing::warn!(%cluster, error = &failure as &dyn std::error::Error, "the refusal cannot be recorded");
+                match self.record(cluster, error).await {
+                    Ok(true) => self.audit.note(&Deed::Refuse(error.reason).done(cluster)),
+                    Ok(false) => {}
+                    Err(failure) => {
+                        tracing::warn!(%cluster, error = &failure as &dyn std::error::Error, "the refusal cannot be recorded");
+                    }
                 }
             }
         }
@@ -175,14 +183,38 @@ impl Registrations {
         keys: &IssuerKeys,
         ca: &CaFingerprint,
     ) -> Result<Bound, RegistrationError> {
+        // Whether and how is decided first: what is refused is no change. No change without its line.
+        let shown = Shown { claim: attempt.claim, keys, ca };
+        let mut record = self.live(attempt.cluster).await?;
+        let before = record.clone();
+        let how = enter(&mut record, &shown, attempt.token_made_at, Timestamp::now())?;
+        if record == before {
+            return Ok(how);
+        }
+        let event = Deed::Register(how).event(attempt.cluster);
+        let recorded = self.audit.record(&event).await;
+        recorded.map_err(|error| RegistrationError::new(RefusalReason::Internal, error.sentence()))?;
+        let written = self.write(attempt, &shown).await;
+        self.audit.note(&match &written {
+            Ok(_) => event.completed(200),
+            Err(error) => event.completed_because(500, format!("{:?}", error.reason)),
+        });
+        written
+    }
+
+    /// The record, if it is there to stay.
+    async fn live(&self, cluster: &ClusterId) -> Result<Cluster, RegistrationError> {
         let clusters = Typed::<Cluster>::new(Arc::clone(&self.store));
+        let record = clusters.get(None, cluster.as_str()).await.map_err(|error| internal(&error))?;
+        let gone = || RegistrationError::new(RefusalReason::Internal, "the cluster was deleted");
+        record.filter(|record| record.metadata.deletion_timestamp.is_none()).ok_or_else(gone)
+    }
+
+    async fn write(&self, attempt: &Attempt<'_>, shown: &Shown<'_>) -> Result<Bound, RegistrationError> {
         for _ in 0..WRITES {
-            let record = clusters.get(None, attempt.cluster.as_str()).await.map_err(|error| internal(&error))?;
-            let gone = || RegistrationError::new(RefusalReason::Internal, "the cluster was deleted");
-            let mut record = record.filter(|record| record.metadata.deletion_timestamp.is_none()).ok_or_else(gone)?;
-            let shown = Shown { claim: attempt.claim, keys, ca };
+            let mut record = self.live(attempt.cluster).await?;
             let before = record.clone();
-            let how = enter(&mut record, &shown, attempt.token_made_at, Timestamp::now())?;
+            let how = enter(&mut record, shown, attempt.token_made_at, Timestamp::now())?;
             if record == before {
                 return Ok(how);
             }
@@ -202,15 +234,15 @@ impl Registrations {
         ))
     }
 
-    /// Writes only what is new: agents try for ever, and must not write for ever.
-    async fn record(&self, cluster: &ClusterId, error: &RegistrationError) -> Result<(), StoreError> {
+    /// Writes only what is new, and says whether it was: agents try for ever, and must not write for ever.
+    async fn record(&self, cluster: &ClusterId, error: &RegistrationError) -> Result<bool, StoreError> {
         if error.reason == RefusalReason::Internal {
-            return Ok(());
+            return Ok(false);
         }
         let clusters = Typed::<Cluster>::new(Arc::clone(&self.store));
-        let now = Timestamp::now();
-        let change = |record: &mut Cluster| note(record, error, now);
-        clusters.modify(None, cluster.as_str(), change).await.map(drop)
+        let (now, mut new) = (Timestamp::now(), false);
+        clusters.modify(None, cluster.as_str(), |record| new = note(record, error, now)).await?;
+        Ok(new)
     }
 }
 
@@ -283,7 +315,7 @@ fn enter(
     Ok(how)
 }
 
-fn note(record: &mut Cluster, error: &RegistrationError, now: Timestamp) {
+fn note(record: &mut Cluster, error: &RegistrationError, now: Timestamp) -> bool {
     let status = record.status.get_or_insert_default();
     let registration: &mut Registration = status.registration.get_or_insert_default();
     let known = registration.last_refusal.as_ref().is_some_and(|refusal| refusal.reason == error.reason);
@@ -291,6 +323,7 @@ fn note(record: &mut Cluster, error: &RegistrationError, now: Timestamp) {
         let refusal = Refusal { reason: error.reason, message: error.message.clone(), at: Time(now) };
         registration.last_refusal = Some(refusal);
     }
+    !known
 }
 
 fn unreachable(message: &str) -> RegistrationError {

@@ -19,8 +19,9 @@ impl World {
         let directory = tempfile::tempdir().unwrap();
         let store: Arc<dyn Store> = Arc::new(SqliteStore::open(&directory.path().join("data")).unwrap());
         let trust = Arc::new(AgentTrust { server_id: "server".to_owned() });
-        let registrations =
-            Registrations::new(Arc::clone(&store), trust, |_, presented, sealed| presented.expose() == sealed.expose());
+        let audit = Arc::new(cattle_audit::MemorySink::default());
+        let matches = |_: &str, presented: &Secret, sealed: &Secret| presented.expose() == sealed.expose();
+        let registrations = Registrations::new(Arc::clone(&store), trust, matches, audit);
         let rebinding = Rebinding::new(Arc::clone(&store));
         Self {
             _directory: directory,

@@ -110,9 +110,9 @@ fn a_refusal_is_noted_once_and_forgotten_by_success() {
     let other = claim("00000000-57a7-4a2e-9b3e-1d2c3b4a5f60", "BBBB");
     assert_eq!(try_enter(&mut record, &other, "https://one", 20), Err(RefusalReason::IdentityMismatch));
     let error = RegistrationError::new(RefusalReason::IdentityMismatch, "another cluster");
-    note(&mut record, &error, at(20));
+    assert!(note(&mut record, &error, at(20)));
     let noted = record.clone();
-    note(&mut record, &error, at(30));
+    assert!(!note(&mut record, &error, at(30)));
     assert_eq!(record, noted);
     try_enter(&mut record, &claim(UID, "AAAA"), "https://one", 40).unwrap();
     assert_eq!(record.status.unwrap().registration.unwrap().last_refusal, None);
