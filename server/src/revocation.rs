@@ -1,7 +1,7 @@
 //! Ends what runs when the right to run it is gone.
 
 use cattle_auth::{Revocations, Revoked};
-use cattle_proxy::Streams;
+use cattle_proxy::{Selector, Streams};
 use tokio::sync::broadcast::error::RecvError;
 
 /// Closes the streams that a revocation concerns, as it comes. Never ends. Cancel safe.
@@ -16,9 +16,23 @@ pub async fn close_streams(revocations: Revocations, streams: Streams) {
             Err(RecvError::Lagged(_)) => Revoked::Unknown,
             Err(RecvError::Closed) => return std::future::pending().await,
         };
-        let closed = streams.close_where(|user, cluster| revoked.concerns(user, Some(cluster.as_str())));
+        let closed = match selector(&revoked) {
+            Some(selector) => streams.close(&selector),
+            None => streams.close_where(|user, cluster| revoked.concerns(user, Some(cluster.as_str()))),
+        };
         if closed > 0 {
             tracing::info!(closed, "streams of revoked rights were closed");
         }
+    }
+}
+
+/// What streams are indexed by; none for groups and for what nobody knows.
+fn selector(revoked: &Revoked) -> Option<Selector> {
+    match revoked {
+        Revoked::Token(token) => Some(Selector::Token(token.clone())),
+        Revoked::User(name) => Some(Selector::User(name.clone())),
+        Revoked::UserInCluster { user, cluster } => Some(Selector::Member(user.clone(), cluster.parse().ok()?)),
+        Revoked::Cluster(cluster) => Some(Selector::Cluster(cluster.parse().ok()?)),
+        Revoked::Group(_) | Revoked::GroupInCluster { .. } | Revoked::Unknown => None,
     }
 }

@@ -139,7 +139,61 @@ impl Revocations {
 
 #[cfg(test)]
 mod tests {
+    use cattle_api::{Resource, Secret};
+    use cattle_store::{Committed, Key, Listing, Page, Revision, Store, StoreError, Transaction, WatchStream};
+    use futures_util::future::{BoxFuture, ready};
+    use kube::core::DynamicObject;
+
     use super::*;
+
+    /// A store that has nothing to say.
+    struct Dead;
+
+    impl Store for Dead {
+        fn get<'a>(&'a self, _: &'a Key) -> BoxFuture<'a, Result<Option<DynamicObject>, StoreError>> {
+            Box::pin(ready(Err(StoreError::Closed)))
+        }
+
+        fn list<'a>(
+            &'a self,
+            _: &'static Resource,
+            _: Option<&'a str>,
+            _: Page,
+        ) -> BoxFuture<'a, Result<Listing, StoreError>> {
+            Box::pin(ready(Err(StoreError::Closed)))
+        }
+
+        fn commit(&self, _: Transaction) -> BoxFuture<'_, Result<Committed, StoreError>> {
+            Box::pin(ready(Err(StoreError::Closed)))
+        }
+
+        fn watch<'a>(
+            &'a self,
+            _: &'static Resource,
+            _: Option<&'a str>,
+            _: Revision,
+        ) -> BoxFuture<'a, Result<WatchStream, StoreError>> {
+            Box::pin(ready(Err(StoreError::Closed)))
+        }
+
+        fn unseal<'a>(&'a self, _: &'a Key, _: &'a str) -> BoxFuture<'a, Result<Option<Secret>, StoreError>> {
+            Box::pin(ready(Err(StoreError::Closed)))
+        }
+
+        fn revision(&self) -> Revision {
+            Revision(1)
+        }
+    }
+
+    /// Five seconds after a right is gone nothing runs on it any more, also when nobody can be asked.
+    #[tokio::test(start_paused = true)]
+    async fn what_cannot_be_looked_up_ends_within_the_bound() {
+        let store: Arc<dyn Store> = Arc::new(Dead);
+        let revocations = Revocations::new(Access::new(), Arc::new(Authenticator::new(store)));
+        let ann = UserInfo::for_test("u-ann", "ann");
+        let ended = tokio::time::timeout(Duration::from_secs(5), revocations.ended(&ann, None)).await;
+        assert_eq!(ended, Ok(Revoked::Unknown));
+    }
 
     #[test]
     fn a_revocation_ends_what_it_is_about_and_nothing_else() {

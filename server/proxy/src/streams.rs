@@ -1,6 +1,8 @@
 //! Everything that runs through the proxy at the moment, so that it can be ended.
 
-use std::collections::HashMap;
+use std::borrow::Borrow;
+use std::collections::{HashMap, HashSet};
+use std::hash::Hash;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -39,8 +41,7 @@ impl Selector {
 
 /// The running requests of this process. Cheap to clone; all clones are one registry.
 ///
-/// Closing looks at every entry. Revocations are rare and entries are bounded by [`Limits`](crate::Limits), while an index for
-/// each selector would cost every request.
+/// They are indexed by token, user and cluster, so that a revocation costs what it ends, not what runs.
 #[derive(Clone, Debug, Default)]
 pub struct Streams {
     inner: Arc<Mutex<Inner>>,
@@ -51,7 +52,14 @@ struct Inner {
     epoch: u64,
     next: u64,
     running: HashMap<u64, Entry>,
+    tokens: Index<TokenName>,
+    users: Index<String>,
+    clusters: Index<ClusterId>,
 }
+
+/// Which requests have something in common.
+#[derive(Debug)]
+struct Index<K>(HashMap<K, HashSet<u64>>);
 
 #[derive(Debug)]
 struct Entry {
@@ -80,10 +88,20 @@ impl Streams {
     /// Ends all matching requests and says how many there were. Each sees it at once: a watch ends between two events, an upgraded
     /// connection and any other answer is cut off.
     pub fn close(&self, selector: &Selector) -> usize {
-        self.close_where(|user, cluster| selector.matches(user, cluster))
+        let mut inner = self.inner.lock();
+        inner.epoch += 1;
+        let found = match selector {
+            Selector::Token(token) => inner.tokens.of(token),
+            Selector::User(name) | Selector::Member(name, _) => inner.users.of(name),
+            Selector::Cluster(cluster) => inner.clusters.of(cluster),
+            Selector::All => inner.running.keys().copied().collect(),
+        };
+        let entries = found.iter().filter_map(|id| inner.running.get(id));
+        let matching = entries.filter(|entry| selector.matches(&entry.user, &entry.cluster));
+        matching.map(|entry| entry.end.cancel()).count()
     }
 
-    /// Like [`close`](Self::close), for whatever the caller knows about users and clusters.
+    /// Like [`close`](Self::close), for what has no index. Looks at everything.
     pub fn close_where(&self, ends: impl Fn(&UserInfo, &ClusterId) -> bool) -> usize {
         let mut inner = self.inner.lock();
         inner.epoch += 1;
@@ -115,6 +133,9 @@ impl Streams {
         let mut inner = self.inner.lock();
         let id = inner.next;
         inner.next += 1;
+        inner.tokens.insert(user.token().clone(), id);
+        inner.users.insert(user.name().to_owned(), id);
+        inner.clusters.insert(cluster.clone(), id);
         inner.running.insert(id, entry);
         let expires = user.expires_at().map(|at| {
             let left = SystemTime::from(at).duration_since(SystemTime::now()).unwrap_or(Duration::ZERO);
@@ -139,7 +160,43 @@ impl StreamGuard {
 
 impl Drop for StreamGuard {
     fn drop(&mut self) {
-        self.streams.inner.lock().running.remove(&self.id);
+        let mut inner = self.streams.inner.lock();
+        if let Some(Entry { user, cluster, .. }) = inner.running.remove(&self.id) {
+            inner.tokens.remove(user.token(), self.id);
+            inner.users.remove(user.name(), self.id);
+            inner.clusters.remove(&cluster, self.id);
+        }
+    }
+}
+
+impl<K> Default for Index<K> {
+    fn default() -> Self {
+        Self(HashMap::new())
+    }
+}
+
+impl<K: Eq + Hash> Index<K> {
+    fn insert(&mut self, key: K, id: u64) {
+        self.0.entry(key).or_default().insert(id);
+    }
+
+    fn remove<Q: Eq + Hash + ?Sized>(&mut self, key: &Q, id: u64)
+    where
+        K: Borrow<Q>,
+    {
+        if let Some(ids) = self.0.get_mut(key) {
+            ids.remove(&id);
+            if ids.is_empty() {
+                self.0.remove(key);
+            }
+        }
+    }
+
+    fn of<Q: Eq + Hash + ?Sized>(&self, key: &Q) -> Vec<u64>
+    where
+        K: Borrow<Q>,
+    {
+        self.0.get(key).into_iter().flatten().copied().collect()
     }
 }
 
@@ -169,7 +226,24 @@ mod tests {
             let ended = guards.each_ref().map(|guard| guard.ended().now_or_never().is_some());
             assert_eq!(ended, expected, "{selector:?}");
             drop(guards);
-            assert!(streams.is_empty());
+            let inner = streams.inner.lock();
+            assert!(inner.running.is_empty() && inner.tokens.0.is_empty());
+            assert!(inner.users.0.is_empty() && inner.clusters.0.is_empty(), "an index keeps what has ended");
         }
+    }
+
+    /// A token ends what it opened in the moment in which it ends itself, not within some time of it.
+    #[tokio::test(start_paused = true)]
+    async fn an_expired_token_ends_its_requests_at_once() {
+        let end = jiff::Timestamp::now() + jiff::SignedDuration::from_hours(1);
+        let ann = UserInfo::for_test("u-aaaaa", "ann").with_expiry(end);
+        let streams = Streams::default();
+        let guard = streams.open(&ann, &"c-aaaaa".parse().unwrap());
+        let ended = guard.ended();
+        tokio::pin!(ended);
+        let early = tokio::time::timeout(Duration::from_secs(3_500), ended.as_mut()).await;
+        assert!(early.is_err(), "it ended early");
+        // The clock of the machine has gone on by what this test took so far.
+        tokio::time::timeout(Duration::from_secs(100), ended).await.expect("it ends with its token");
     }
 }

@@ -211,3 +211,9 @@ async fn the_memory_of_identities_is_bounded() {
     }
     assert!(world.authenticator.known.lock().len() <= MAX_CACHED);
 }
+
+/// The design's second: nobody is believed longer without a look.
+#[test]
+fn an_identity_is_believed_for_a_second_at_most() {
+    assert!(MAX_AGE <= Duration::from_secs(1));
+}
