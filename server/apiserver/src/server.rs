@@ -150,7 +150,7 @@ impl ApiServer {
     /// Dropping the future ends the request; a change that reached the store is made all the same.
     pub async fn serve(&self, request: Request<Body>, user: UserInfo) -> Response<Body> {
         let id = uuid::Uuid::new_v4().to_string();
-        let span = tracing::info_span!("api", audit_id = %id, method = %request.method());
+        let span = tracing::info_span!("api", audit_id = %id, method = %request.method(), user = user.name());
         let mut response = self.answer(request, user, &id).instrument(span).await;
         if let Ok(id) = HeaderValue::from_str(&id) {
             response.headers_mut().insert("audit-id", id);

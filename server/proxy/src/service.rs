@@ -121,7 +121,15 @@ impl Proxy {
         B::Error: Into<BoxError>,
     {
         let id = AuditId::new();
-        let span = tracing::debug_span!("proxy", request = %id, user = user.name(), cluster = tracing::field::Empty);
+        // Session and stream are filled in by the dialer, when the request opens a connection of its own.
+        let span = tracing::debug_span!(
+            "proxy",
+            request = %id,
+            user = user.name(),
+            cluster = tracing::field::Empty,
+            session = tracing::field::Empty,
+            stream = tracing::field::Empty
+        );
         let address = request.extensions().get().map(|ClientAddress(address)| *address);
         let asked = Arrived { id, user, asked: Asked::of(&request, address) };
         let answered = Box::pin(self.answer(request, &asked)).instrument(span.clone()).await;

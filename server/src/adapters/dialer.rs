@@ -14,6 +14,10 @@ impl ClusterDialer for GatewayDialer {
     fn dial<'a>(&'a self, cluster: &'a ClusterId) -> BoxFuture<'a, Result<Box<dyn Io>, cattle_proxy::DialError>> {
         Box::pin(async move {
             let dialed = self.0.dial(cluster).await.map_err(translate)?;
+            // Of the request that dials; the next ones on this connection name it by their cluster only.
+            let span = tracing::Span::current();
+            span.record("session", tracing::field::display(dialed.session)).record("stream", dialed.stream.id());
+            tracing::debug!(%cluster, session = %dialed.session, stream = dialed.stream.id(), "dialled");
             Ok(Box::new(dialed.stream) as Box<dyn Io>)
         })
     }
