@@ -165,9 +165,16 @@ async fn a_full_disk_stops_changes_and_nothing_else() -> anyhow::Result<()> {
     scope.record("mount", "disk", text(&disk))?;
     let server = Server::start_with(Launch { data_dir: Some(disk.join("data")), ..Launch::default() }).await?;
     let id = server.add_cluster("before").await?;
+    let member = Member::join(&server, "downstream").await?;
+    wait_for("the administrator's way in", SOON, async || {
+        member.kubectl(&server, server.admin(), ["get", "nodes"]).await
+    })
+    .await?;
     let watch = format!("{SETTINGS}?watch=true&resourceVersion=0");
     let mut watch = server.get(&watch, server.admin()).await?.error_for_status()?.bytes_stream();
     watch.next().await.context("the watch is silent")??;
+    let namespaces = member.path("/api/v1/namespaces?watch=true&timeoutSeconds=3000");
+    let mut downstream = server.get(&namespaces, server.admin()).await?.error_for_status()?.bytes_stream();
     fill(&disk)?;
 
     let mut refusals = Vec::new();
@@ -194,21 +201,72 @@ async fn a_full_disk_stops_changes_and_nothing_else() -> anyhow::Result<()> {
     ensure!(refusals.iter().all(|text| text.contains("full") || text.contains("no space")), "{refusals:?}");
     let read = server.get(&format!("/apis/management.cattle.io/v3/clusters/{id}"), server.admin()).await?;
     ensure!(read.status() == 200, "reads do not go on: {}", read.status());
+    on_a_full_disk_sessions_wait(&server, &member, &disk).await.context("through the proxy")?;
+    member.control_plane.kubectl(["create", "namespace", "made-while-full"]).ok().await?;
+    let seen = until_it_says(&mut downstream, "made-while-full");
+    tokio::time::timeout(SOON, seen).await.context("the downstream watch does not go on")??;
     let healthy = reqwest::get(format!("{}/healthz", server.admin_url())).await?;
     ensure!(healthy.status() == 200, "the process is said to be dead: {}", healthy.status());
 
     std::fs::remove_file(disk.join("filler"))?;
     wait_for("changes to be taken again", SOON, async || server.add_cluster("after").await).await?;
     set(&server, "agent-drain-minutes", "1").await?;
-    let told = async {
-        let mut seen = String::new();
-        while !seen.contains("agent-drain-minutes") || !seen.contains("MODIFIED") {
-            let chunk = watch.next().await.context("the watch ended")??;
-            seen.push_str(&String::from_utf8_lossy(&chunk));
-        }
-        anyhow::Ok(())
+    let told = until_it_says(&mut watch, "MODIFIED");
+    tokio::time::timeout(SOON, told).await.context("the watch did not outlive the full disk")??;
+    member.kubectl(&server, server.admin(), ["create", "configmap", "after"]).await.map(drop)
+}
+
+/// Downstream reads go on; a change, and a session of any spelling, has no place in the audit log.
+async fn on_a_full_disk_sessions_wait(server: &Server, member: &Member, disk: &Path) -> anyhow::Result<()> {
+    let send = async |request: reqwest::RequestBuilder| {
+        let answer = request.bearer_auth(&server.admin().token).send().await?;
+        anyhow::Ok((answer.status().as_u16(), answer.text().await?))
     };
-    tokio::time::timeout(SOON, told).await.context("the watch did not outlive the full disk")?
+    let url = |path: &str| format!("{}{}", server.url(), member.path(path));
+    let change = || {
+        let object = json!({ "apiVersion": "v1", "kind": "ConfigMap", "metadata": { "generateName": "full-" } });
+        server.http().post(url("/api/v1/namespaces/default/configmaps")).json(&object)
+    };
+    // The log's last page has room for some lines.
+    let mut refused = None;
+    for _ in 0..64 {
+        fill(disk)?;
+        let (code, text) = send(change()).await?;
+        if code == 503 {
+            refused = Some(text);
+            break;
+        }
+        ensure!(code == 201, "{code} {text}");
+    }
+    let refused = refused.context("the disk is full and changes are taken")?;
+    ensure!(refused.contains("full") && refused.contains("\"Status\""), "{refused}");
+    let ca = reqwest::Certificate::from_pem(server.ca_pem().as_bytes())?;
+    let http = reqwest::Client::builder().tls_certs_only([ca]).http1_only().build()?;
+    for path in ["pods/none/exec?command=sh", "pods/none/%65xec?command=sh", "pods/none%2Fexec?command=sh"] {
+        let request = http.get(url(&format!("/api/v1/namespaces/default/{path}")));
+        let request = request.header("connection", "Upgrade").header("upgrade", "websocket");
+        let request = request.header("sec-websocket-version", "13");
+        let (code, text) = send(request.header("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ==")).await?;
+        ensure!(code == 503 && text.contains("full"), "{path}: {code} {text}");
+    }
+    let (code, text) = send(server.http().get(url("/api/v1/namespaces"))).await?;
+    ensure!(code == 200, "reads do not go on: {code} {text}");
+    Ok(())
+}
+
+/// Reads a watch until an event has this text.
+async fn until_it_says<S, B, E>(watch: &mut S, text: &str) -> anyhow::Result<()>
+where
+    S: futures_util::Stream<Item = Result<B, E>> + Unpin,
+    B: AsRef<[u8]>,
+    E: std::error::Error + Send + Sync + 'static,
+{
+    let mut seen = String::new();
+    while !seen.contains(text) {
+        let chunk = watch.next().await.context("the watch ended")??;
+        seen.push_str(&String::from_utf8_lossy(chunk.as_ref()));
+    }
+    Ok(())
 }
 
 #[tokio::test]
