@@ -7,7 +7,7 @@ use cattle_harness::{Assets, Client, Process, Program, Run, Scope, binary, wait_
 use serde_json::{Value, json};
 
 /// What the administrator's password is after [`Server::start`].
-pub const ADMIN_PASSWORD: &str = "correct-horse-battery-staple";
+pub const ADMIN_PASSWORD: &str = "seven-quiet-cows-under-an-elm";
 
 const READY: Duration = Duration::from_secs(60);
 

@@ -17,8 +17,8 @@ use std::sync::Arc;
 
 use parking_lot::RwLock;
 
-pub use self::facts::Kind;
-pub(crate) use self::facts::{fold, is_live};
+pub(crate) use self::facts::is_live;
+pub use self::facts::{Kind, fold_username};
 pub use self::index::AccessIndex;
 pub use self::rules::Attributes;
 use crate::UserInfo;

@@ -7,7 +7,7 @@ use futures_util::StreamExt;
 use kube::core::DynamicObject;
 use serde::de::DeserializeOwned;
 
-use crate::access::fold;
+use crate::access::fold_username;
 use crate::password::{NewPassword, Passwords};
 
 /// The sign-in name of the first administrator.
@@ -62,8 +62,8 @@ pub async fn reset_admin(store: &dyn Store, passwords: &Passwords) -> Result<Boo
     let users: Vec<User> = decoded(&store.list(&resource::USER, None, Page::ALL).await?.items);
     let live = users.into_iter().filter(|user| user.metadata.deletion_timestamp.is_none());
     // By name before label: what the operator types at the prompt is `admin`.
-    let admin = live.filter(|user| fold(&user.spec.username) == ADMIN_LOGIN || is_bootstrap(user));
-    let Some(mut admin) = admin.max_by_key(|user| fold(&user.spec.username) == ADMIN_LOGIN) else {
+    let admin = live.filter(|user| fold_username(&user.spec.username) == ADMIN_LOGIN || is_bootstrap(user));
+    let Some(mut admin) = admin.max_by_key(|user| fold_username(&user.spec.username) == ADMIN_LOGIN) else {
         return make_admin(store, passwords).await;
     };
     let (password, hash) = new_password(passwords).await?;

@@ -37,12 +37,12 @@ mod token;
 mod user;
 
 pub use access::watcher::AccessWatcher;
-pub use access::{Access, AccessIndex, Attributes, Decision, Denied, Kind, ObjectRef, Roles};
+pub use access::{Access, AccessIndex, Attributes, Decision, Denied, Kind, ObjectRef, Roles, fold_username};
 pub use authenticate::{AuthenticateError, Authenticator};
 pub use credential::{Credential, CredentialError};
 pub use issue::{IssuedToken, NegativeTtl, TokenKind, TokenRequest, issue, lifetime, lifetime_by_settings};
 pub use login::Login;
-pub use password::{Busy, NewPassword, PasswordRejected, Passwords, Verdict};
+pub use password::{Busy, NewPassword, PasswordRejected, PasswordRules, Passwords, Verdict};
 pub use revocation::{Revocations, Revoked};
 pub use routes::routes;
 pub use throttle::Source;

@@ -173,7 +173,7 @@ impl Login {
         let object = self.store.get(&key).await.map_err(LoginError::Unavailable)?;
         let Some(user) = object.and_then(|object| resource::decode::<User>(&object).ok()) else { return Ok(None) };
         // The index may be behind: what counts is the object.
-        if crate::access::fold(&user.spec.username) != crate::access::fold(username)
+        if crate::access::fold_username(&user.spec.username) != crate::access::fold_username(username)
             || user.metadata.deletion_timestamp.is_some()
         {
             return Ok(None);

@@ -3,6 +3,12 @@
 //! argon2id with 32 MiB and three passes: about 120 ms on one core of a small server, three times OWASP's minimum. At
 //! most [`PARALLEL`] hashes run at once and [`WAITING`] wait, so that a flood of sign-ins costs a bounded amount of memory
 //! and never the runtime's workers. A guess for a user who does not exist costs a hash like any other.
+//!
+//! A password is hashed and compared in one [prepared] form, so that it is the same on every keyboard.
+
+mod guessable;
+mod policy;
+mod prepared;
 
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -14,6 +20,9 @@ use cattle_api::{Secret, names};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
+pub use self::policy::{NewPassword, PasswordRejected, PasswordRules};
+use self::prepared::{MAX_LENGTH, Prepared};
+
 /// Hashes that run at the same time; each needs [`MEMORY_KIB`].
 const PARALLEL: usize = 2;
 /// Sign-ins that may wait for their turn; more are told to come back.
@@ -23,10 +32,6 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const MEMORY_KIB: u32 = 32 * 1024;
 const PASSES: u32 = 3;
 const LANES: u32 = 1;
-/// The longest password in bytes: hashing must not become a way to send us megabytes.
-const MAX_LENGTH: usize = 1024;
-/// Characters of a password that the server makes up: about 95 bits.
-const GENERATED_LENGTH: usize = 20;
 
 /// Hashes and checks passwords. Clones share the limits.
 #[derive(Clone)]
@@ -35,32 +40,6 @@ pub struct Passwords {
     running: Arc<Semaphore>,
     waiting: Arc<Semaphore>,
     nobody: Arc<OnceLock<String>>,
-}
-
-/// A password that may be set: it has passed the policy.
-pub struct NewPassword(Secret);
-
-/// Why a password may not be set. The texts are for the person who chose it.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum PasswordRejected {
-    /// Fewer characters than the setting `password-min-length`.
-    #[error("the password must have at least {minimum} characters")]
-    TooShort {
-        /// The setting.
-        minimum: usize,
-    },
-    /// More than 1024 bytes.
-    #[error("the password must have at most {MAX_LENGTH} bytes")]
-    TooLong,
-    /// Not UTF-8, or with control characters, which no keyboard types.
-    #[error("the password must be text without control characters")]
-    NotText,
-    /// The user's own name, or one character over and over.
-    #[error("the password is too easy to guess")]
-    TooEasy,
-    /// The same as before.
-    #[error("the new password must differ from the old one")]
-    Unchanged,
 }
 
 /// The hash could not be computed now.
@@ -77,44 +56,6 @@ pub enum Verdict {
         /// A new hash to store in place of the old one, which was made with weaker parameters.
         rehash: Option<Secret>,
     },
-}
-
-impl NewPassword {
-    /// Checks the policy. `username` is the person's sign-in name, `minimum` the setting `password-min-length`.
-    ///
-    /// # Errors
-    /// What the person should do otherwise.
-    pub fn new(password: Secret, username: &str, minimum: usize) -> Result<Self, PasswordRejected> {
-        if password.len() > MAX_LENGTH {
-            return Err(PasswordRejected::TooLong);
-        }
-        let text = password.expose_str().ok_or(PasswordRejected::NotText)?;
-        if text.chars().any(char::is_control) {
-            return Err(PasswordRejected::NotText);
-        }
-        if text.chars().count() < minimum {
-            return Err(PasswordRejected::TooShort { minimum });
-        }
-        let first = text.chars().next();
-        let monotonous = text.chars().all(|character| Some(character) == first);
-        if monotonous || text.to_lowercase() == username.to_lowercase() {
-            return Err(PasswordRejected::TooEasy);
-        }
-        Ok(Self(password))
-    }
-
-    /// A random one.
-    #[must_use]
-    pub fn generate() -> Self {
-        let secret = names::secret();
-        Self(Secret::new(secret.expose()[..GENERATED_LENGTH].to_vec()))
-    }
-
-    /// The password, to show it to the one person whom it is for.
-    #[must_use]
-    pub fn expose(&self) -> &Secret {
-        &self.0
-    }
 }
 
 impl Default for Passwords {
@@ -153,8 +94,8 @@ impl Passwords {
     /// # Errors
     /// [`Busy`].
     pub async fn hash(&self, password: &NewPassword) -> Result<Secret, Busy> {
-        let (password, params) = (password.0.clone(), self.params.clone());
-        self.run(move || Secret::from(hash(&params, password.expose()))).await
+        let (password, params) = (password.prepared().clone(), self.params.clone());
+        self.run(move || Secret::from(hash(&params, password.expose().expose()))).await
     }
 
     /// Compares a guess with what is stored; `None` is a user without a password, or no user at all, and takes as long.
@@ -193,15 +134,28 @@ impl Passwords {
     }
 }
 
+/// Whether two texts are the same password.
+pub(crate) fn is_same(one: &Secret, other: &Secret) -> bool {
+    Prepared::new(one).expose().expose() == Prepared::new(other).expose().expose()
+}
+
 fn judge(params: &Params, guess: &Secret, known: &PasswordHash) -> Verdict {
-    // A guess longer than any password that can be set is compared as what it is not: the cost stays the same.
+    let prepared = Prepared::new(guess);
+    let rehash = || Secret::from(hash(params, prepared.expose().expose()));
+    if matches(params, prepared.expose(), known) {
+        return Verdict::Right { rehash: (!is_current(params, known)).then(rehash) };
+    }
+    // A hash that is older than the preparation is of the password as it was typed. Whether a second comparison is made
+    // depends on the guess alone.
+    let as_typed = prepared.expose().expose() != guess.expose() && matches(params, guess, known);
+    if as_typed { Verdict::Right { rehash: Some(rehash()) } } else { Verdict::Wrong }
+}
+
+/// A guess longer than any password that can be set is compared as what it is not: the cost stays the same.
+fn matches(params: &Params, guess: &Secret, known: &PasswordHash) -> bool {
     let guess = guess.expose();
     let guess = if guess.len() > MAX_LENGTH { &guess[..0] } else { guess };
-    if argon2(params).verify_password(guess, known).is_err() {
-        return Verdict::Wrong;
-    }
-    let rehash = !is_current(params, known);
-    Verdict::Right { rehash: rehash.then(|| Secret::from(hash(params, guess))) }
+    argon2(params).verify_password(guess, known).is_ok()
 }
 
 fn is_current(params: &Params, known: &PasswordHash) -> bool {
@@ -229,7 +183,7 @@ mod tests {
     }
 
     fn new(text: &str) -> Result<NewPassword, PasswordRejected> {
-        NewPassword::new(secret(text), "ann", 12)
+        PasswordRules::new(12, "").accept(&secret(text), "ann", "")
     }
 
     async fn is_right(passwords: &Passwords, guess: &str, stored: Option<&Secret>) -> bool {
@@ -281,32 +235,35 @@ mod tests {
         assert!(matches!(again, Ok(Verdict::Right { rehash: None })));
     }
 
+    /// A Mac types `e` and an accent where other keyboards type `é`.
+    #[tokio::test]
+    async fn a_password_is_the_same_on_every_keyboard() {
+        let passwords = Passwords::cheap();
+        let (composed, decomposed) =
+            ("caf\u{e9} cr\u{e8}me br\u{fb}l\u{e9}e", "cafe\u{301} cre\u{300}me\u{a0}bru\u{302}le\u{301}e");
+        for (set, typed) in [(composed, decomposed), (decomposed, composed)] {
+            let stored = passwords.hash(&new(set).ok().unwrap()).await.unwrap();
+            let verdict = passwords.verify(&secret(typed), Some(&stored)).await;
+            assert!(matches!(verdict, Ok(Verdict::Right { rehash: None })), "{set}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_hash_from_before_the_preparation_is_good_for_what_was_typed_and_is_replaced() {
+        let passwords = Passwords::cheap();
+        let typed = "cafe\u{301} cre\u{300}me";
+        let old = Secret::from(hash(&passwords.params, typed.as_bytes()));
+        let Ok(Verdict::Right { rehash: Some(better) }) = passwords.verify(&secret(typed), Some(&old)).await else {
+            panic!("what was typed then is right");
+        };
+        assert!(is_right(&passwords, "caf\u{e9} cr\u{e8}me", Some(&better)).await);
+        assert!(!is_right(&passwords, "cafe creme", Some(&old)).await);
+    }
+
     #[tokio::test]
     async fn a_flood_is_told_to_come_back() {
         let passwords = Passwords::cheap();
         let _taken = Arc::clone(&passwords.waiting).acquire_many_owned(66).await.unwrap();
         assert!(matches!(passwords.verify(&secret("x"), None).await, Err(Busy)));
-    }
-
-    #[test]
-    fn the_policy_names_what_is_wrong() {
-        let wrong = |text: &str| new(text).err();
-        assert_eq!(wrong("short"), Some(PasswordRejected::TooShort { minimum: 12 }));
-        assert_eq!(wrong("äöüäöüäöüäö"), Some(PasswordRejected::TooShort { minimum: 12 }), "characters, not bytes");
-        assert_eq!(wrong("aaaaaaaaaaaaaaaa"), Some(PasswordRejected::TooEasy));
-        assert_eq!(wrong("twelve\0chars"), Some(PasswordRejected::NotText));
-        assert_eq!(wrong(&"ab".repeat(513)), Some(PasswordRejected::TooLong));
-        let bytes = NewPassword::new(Secret::new(vec![0xff; 20]), "ann", 12);
-        assert_eq!(bytes.err(), Some(PasswordRejected::NotText));
-        let own_name = NewPassword::new(secret("Annabelle-Smith"), "annabelle-smith", 12);
-        assert_eq!(own_name.err(), Some(PasswordRejected::TooEasy));
-        assert_eq!(wrong("correct horse"), None);
-    }
-
-    #[test]
-    fn generated_passwords_pass_the_policy_and_differ() {
-        let (one, two) = (NewPassword::generate(), NewPassword::generate());
-        assert!(NewPassword::new(one.0.clone(), "admin", 12).is_ok());
-        assert!(one.0.expose() != two.0.expose());
     }
 }

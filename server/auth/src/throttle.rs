@@ -97,7 +97,7 @@ impl<C: Clock + Clone> Throttle<C> {
     /// # Errors
     /// [`Throttled`].
     pub fn attempt(&self, source: Source, account: &str) -> Result<(), Throttled> {
-        let account = crate::access::fold(account);
+        let account = crate::access::fold_username(account);
         let cell = |value: &dyn Fn(&RandomState) -> u64| (value(&self.key) % CELLS as u64) as usize;
         let of_source = cell(&|key| hash(key, (0, source)));
         let of_pair = cell(&|key| hash(key, (1, source, &account)));

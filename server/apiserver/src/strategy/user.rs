@@ -1,19 +1,17 @@
 //! `User`: a password that is hashed and sealed, a login name that is unique, the roles of every new user; and everything
 //! of a user goes with them.
 
-use cattle_api::management::setting::known;
 use cattle_api::management::{GlobalRoleBinding, GlobalRoleBindingFields};
 use cattle_api::{Secret, names, resource, sealed};
-use cattle_auth::NewPassword;
+use cattle_auth::{PasswordRules, fold_username};
 use serde_json::{Value, json};
 
-use super::lookup::{all, make, remove, setting};
+use super::lookup::{all, make, remove};
 use super::{Admission, Along, Checked, Draft, Strategy, default_name, text};
 use crate::field::FieldError;
 use crate::status::StatusError;
+use crate::verb::store_error;
 
-/// Shortest password when the setting cannot be read.
-const PASSWORD_MIN: usize = 12;
 const PASSWORD: &str = "/password";
 
 pub(super) struct UserStrategy;
@@ -89,9 +87,9 @@ impl Strategy for UserStrategy {
 }
 
 async fn hash(admission: &Admission<'_>, user: &Value, password: Secret) -> Result<Option<Secret>, StatusError> {
-    let minimum = setting(admission.store, known::PASSWORD_MIN_LENGTH).await?.parse().unwrap_or(PASSWORD_MIN);
+    let rules = PasswordRules::read(admission.store).await.map_err(store_error)?;
     let refused = |detail: String| admission.invalid(user, FieldError::forbidden("password", detail));
-    let accepted = NewPassword::new(password, text(user, "/username"), minimum);
+    let accepted = rules.accept(&password, text(user, "/username"), text(user, "/displayName"));
     let accepted = accepted.map_err(|rejected| refused(rejected.to_string()))?;
     if admission.dry_run {
         return Ok(None);
@@ -100,15 +98,15 @@ async fn hash(admission: &Admission<'_>, user: &Value, password: Secret) -> Resu
     hash.map(Some).map_err(|busy| StatusError::unavailable(busy.to_string()).retry_after(1))
 }
 
-/// Login names are compared without case.
+/// Login names are compared as sign-ins compare them.
 async fn unique_username(admission: &Admission<'_>, user: &Value) -> Result<(), StatusError> {
-    let wanted = text(user, "/username").to_lowercase();
+    let wanted = fold_username(text(user, "/username"));
     if wanted.is_empty() {
         return Ok(());
     }
     let users = all(admission.store, &resource::USER, None).await?;
     let taken = users.iter().any(|other| {
-        text(&other.data, "/username").to_lowercase() == wanted
+        fold_username(text(&other.data, "/username")) == wanted
             && other.metadata.name.as_deref() != Some(text(user, "/metadata/name"))
     });
     if taken {

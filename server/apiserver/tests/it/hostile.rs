@@ -43,7 +43,7 @@ fn samples() -> Vec<(String, Value)> {
             format!("{MANAGEMENT}/users"),
             management(
                 "User",
-                json!({"username": "x", "password": "hunter2hunter2", "principalIds": ["a://b"], "enabled": true}),
+                json!({"username": "x", "password": "hunter2 and seven cows", "principalIds": ["a://b"], "enabled": true}),
             ),
         ),
         (format!("{MANAGEMENT}/settings"), management("Setting", json!({"value": "1"}))),

@@ -8,7 +8,7 @@ use serde_json::json;
 
 use crate::support::{ADMIN, BOB, EXT, MANAGEMENT, World, wait};
 
-const PASSWORD: &str = "correct horse battery staple";
+const PASSWORD: &str = "seven quiet cows under an elm";
 
 /// Every object in the store, as text.
 async fn everything(world: &World) -> String {

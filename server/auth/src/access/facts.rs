@@ -3,6 +3,7 @@
 use cattle_api::management::{ClusterRoleTemplateBinding, GlobalRole, GlobalRoleBinding, RoleTemplate, User};
 use cattle_api::{Resource, resource};
 use kube::core::DynamicObject;
+use unicode_normalization::UnicodeNormalization as _;
 
 use super::rules::Rule;
 
@@ -92,7 +93,7 @@ pub(crate) fn is_live(object: &DynamicObject) -> bool {
 
 pub(crate) fn user(object: &DynamicObject) -> Option<UserFact> {
     let user = read::<User>(object)?.spec;
-    let login = Some(fold(&user.username)).filter(|login| !login.is_empty());
+    let login = Some(fold_username(&user.username)).filter(|login| !login.is_empty());
     Some(UserFact { login, active: user.is_enabled() && !user.must_change_password })
 }
 
@@ -132,9 +133,11 @@ pub(crate) fn cluster_binding(object: &DynamicObject) -> Option<ClusterBinding> 
     Some(ClusterBinding { subject, template: binding.role_template_name })
 }
 
-/// Login names are compared without case (a person who types `Ann` means `ann`).
-pub(crate) fn fold(login: &str) -> String {
-    login.trim().to_lowercase()
+/// A sign-in name as it is compared: without case (a person who types `Ann` means `ann`) and in Unicode's normal form, so
+/// that two names that look the same are the same.
+#[must_use]
+pub fn fold_username(login: &str) -> String {
+    login.trim().to_lowercase().nfc().collect()
 }
 
 fn one_subject(user: Option<&str>, group: Option<&str>) -> Option<Subject> {

@@ -113,7 +113,7 @@ impl AccessIndex {
     /// The user who signs in with this name, in any case.
     #[must_use]
     pub fn user_by_login(&self, login: &str) -> Option<&str> {
-        let login = facts::fold(login);
+        let login = facts::fold_username(login);
         let found = self.users.iter().find(|(_, fact)| fact.login.as_deref() == Some(login.as_str()));
         found.map(|(name, _)| name.as_str())
     }

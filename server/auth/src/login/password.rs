@@ -1,14 +1,12 @@
 //! Changing a password: one's own, or somebody's by an administrator.
 
 use cattle_api::management::User;
-use cattle_api::management::setting::known;
 use cattle_api::{Secret, resource, sealed};
 use cattle_store::{Key, Page, Store, StoreError, Transaction, Write};
 
 use super::Login;
 use crate::authenticate::{AuthenticateError, Identity};
-use crate::password::{NewPassword, PasswordRejected, Verdict};
-use crate::settings;
+use crate::password::{PasswordRejected, PasswordRules, Verdict, is_same};
 use crate::throttle::{Source, Throttled};
 
 /// Why a password was not changed.
@@ -74,7 +72,7 @@ impl Login {
             Ok(Verdict::Wrong) => return Err(ChangePasswordError::Wrong),
             Err(_) => return Err(ChangePasswordError::Busy),
         }
-        if current.expose() == new.expose() {
+        if is_same(current, &new) {
             return Err(PasswordRejected::Unchanged.into());
         }
         let ending = Ending::OtherSessions { but: caller.token().as_str() };
@@ -113,9 +111,8 @@ impl Login {
         must_change: bool,
         ending: Ending<'_>,
     ) -> Result<(), ChangePasswordError> {
-        let minimum = settings::number(&*self.store, known::PASSWORD_MIN_LENGTH).await;
-        let minimum = usize::try_from(minimum.map_err(ChangePasswordError::Unavailable)?).unwrap_or(usize::MAX);
-        let new = NewPassword::new(new, &user.spec.username, minimum)?;
+        let rules = PasswordRules::read(&*self.store).await.map_err(ChangePasswordError::Unavailable)?;
+        let new = rules.accept(&new, &user.spec.username, &user.spec.display_name)?;
         let hash = self.passwords.hash(&new).await.map_err(|_| ChangePasswordError::Busy)?;
         let name = user.metadata.name.clone().unwrap_or_default();
         user.spec.must_change_password = must_change;

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use cattle_api::builtin;
 use cattle_api::ext::Token;
+use cattle_api::management::setting::known;
 use cattle_api::management::{ClusterRoleTemplateBinding, ClusterRoleTemplateBindingFields, User, UserFields};
 use cattle_store::{Page, Typed, testing};
 use http::HeaderValue;
@@ -13,7 +14,7 @@ use tokio::task::JoinSet;
 
 use super::*;
 use crate::bootstrap::{BootstrapAdmin, ensure_admin, must_change_password, password_changed, reset_admin};
-use crate::password::NewPassword;
+use crate::password::PasswordRules;
 use crate::{AccessWatcher, Revocations};
 
 struct World {
@@ -58,7 +59,7 @@ impl World {
 
     async fn user(&self, name: &str, login: &str, password: &str) {
         let user = User::new(name, UserFields { username: login.to_owned(), ..UserFields::default() });
-        let accepted = NewPassword::new(secret(password), login, 8).ok().unwrap();
+        let accepted = PasswordRules::new(8, "").accept(&secret(password), login, "").ok().unwrap();
         let hash = Passwords::cheap().hash(&accepted).await.unwrap();
         let sealed = vec![(sealed::PASSWORD_HASH.to_owned(), hash)];
         Typed::new(Arc::clone(&self.store)).create(&user, sealed).await.unwrap();
@@ -242,6 +243,38 @@ async fn a_kubeconfig_token_is_for_clusters_that_may_be_entered() {
     let (session, current) = (headers(&signed_in), secret("correct horse"));
     let own = world.login.change_password(&session, &current, secret("battery staple"), source(3)).await;
     assert!(matches!(own, Err(ChangePasswordError::Forbidden)), "a scoped token changes no password");
+}
+
+/// Names and passwords are typed on keyboards that write the same characters in different ways.
+#[tokio::test]
+async fn who_somebody_is_does_not_depend_on_the_keyboard() {
+    let world = World::new().await;
+    world.user("u-reneb", "Ren\u{e9}", "caf\u{e9} au lait, s'il vous pla\u{ee}t").await;
+    world.sign_in("rene\u{301}", "cafe\u{301} au\u{a0}lait, s'il vous plai\u{302}t").await;
+    let headers = world.sign_in("REN\u{c9}", "caf\u{e9} au lait, s'il vous pla\u{ee}t").await;
+    let (old, same) = ("caf\u{e9} au lait, s'il vous pla\u{ee}t", "cafe\u{301} au lait, s'il vous plai\u{302}t");
+    let unchanged = world.login.change_password(&headers, &secret(old), secret(same), source(1)).await;
+    assert!(matches!(unchanged, Err(ChangePasswordError::Rejected(crate::PasswordRejected::Unchanged))));
+}
+
+#[tokio::test]
+async fn a_chosen_password_is_measured_against_the_names_of_the_user_and_the_server() {
+    let world = World::new().await;
+    let url = cattle_api::management::Setting::new(
+        known::SERVER_URL,
+        cattle_api::management::SettingFields {
+            value: "https://herd.acme-farms.example".to_owned(),
+            ..Default::default()
+        },
+    );
+    Typed::new(Arc::clone(&world.store)).create(&url, Vec::new()).await.unwrap();
+    world.user("u-annaa", "annabelle-smith", "correct horse").await;
+    let headers = world.sign_in("annabelle-smith", "correct horse").await;
+    for easy in ["annabelle-smith1", "acme-farms-2026", "Password1234!"] {
+        let refused = world.login.change_password(&headers, &secret("correct horse"), secret(easy), source(1)).await;
+        let rejected = matches!(refused, Err(ChangePasswordError::Rejected(crate::PasswordRejected::TooEasy)));
+        assert!(rejected, "{easy}");
+    }
 }
 
 #[tokio::test]
