@@ -24,7 +24,8 @@ Exit codes:
   1 failed        4 not signed in or permitted  6 server unreachable or not trusted
   2 wrong usage
 
-Results go to standard output, everything else to standard error.";
+Results go to standard output, everything else to standard error. -o json and -o yaml show
+the server's objects as they are; when a command fails, standard output stays empty.";
 
 /// Reach Kubernetes clusters that nobody can reach from outside.
 #[derive(Debug, Parser)]
@@ -53,8 +54,18 @@ pub enum Command {
     /// Sign in at a server and remember it
     Login(LoginArgs),
     /// End the session and forget its token
+    #[command(after_help = "\
+Examples:
+  cattle logout
+  cattle logout --server cattle.example.com
+
+The pinned CA is kept: the next sign-in trusts it and no other.")]
     Logout,
     /// Show who you are at the server
+    #[command(after_help = "\
+Examples:
+  cattle whoami
+  cattle whoami -o json | jq -r .status.userInfo.username")]
     Whoami(OutputArgs),
     /// Register, look at, and delete clusters
     #[command(subcommand)]
@@ -68,7 +79,11 @@ pub enum Command {
     #[command(subcommand)]
     Token(TokenCommand),
     /// Print a completion script for a shell
-    #[command(after_help = "Example:\n  cattle completion bash > ~/.local/share/bash-completion/completions/cattle")]
+    #[command(after_help = "\
+Examples:
+  cattle completion bash > ~/.local/share/bash-completion/completions/cattle
+  cattle completion zsh > ~/.zfunc/_cattle       # with fpath+=(~/.zfunc) before compinit
+  cattle completion fish > ~/.config/fish/completions/cattle.fish")]
     Completion {
         /// Which shell
         shell: Shell,
@@ -140,8 +155,9 @@ Examples:
   cattle kubeconfig prod --file prod.yaml
   KUBECONFIG=<(cattle kubeconfig prod) kubectl get nodes
 
-Merging keeps everything that is in the file but comments; the file before the change
-stays beside it as FILE.cattle-backup.")]
+Merging keeps everything that is in the file, also comments and order; the file before the
+change stays beside it as FILE.cattle-backup. Of several files in $KUBECONFIG the one that
+has the cluster already is changed, else the first that exists, as kubectl does.")]
 pub struct KubeconfigArgs {
     /// Name or id
     pub cluster: String,
@@ -196,8 +212,14 @@ The user must set another password at the first sign-in.")]
     },
     /// Set a password: your own, or as an administrator somebody's
     #[command(after_help = "\
+Examples:
+  cattle user passwd
+  cattle user passwd ann
+  cattle user passwd --password-stdin < two-lines
+
 With --password-stdin the lines are the current and the new password; for somebody else
-the new one only.")]
+the new one only. A password has at least as many characters as the server's setting
+password-min-length says (12), and is none of those that are guessed first.")]
     Passwd {
         /// Whose; your own when missing
         user: Option<String>,
@@ -206,20 +228,22 @@ the new one only.")]
         password_stdin: bool,
     },
     /// Refuse a user's sign-ins and tokens, and end what runs
+    #[command(after_help = "Example:\n  cattle user disable ann")]
     Disable {
         /// Sign-in name or id
         user: String,
     },
     /// Let a disabled user in again
+    #[command(after_help = "Example:\n  cattle user enable ann")]
     Enable {
         /// Sign-in name or id
         user: String,
     },
     /// List users
-    #[command(visible_alias = "ls")]
+    #[command(visible_alias = "ls", after_help = "Example:\n  cattle user list -o json | jq -r '.items[].username'")]
     List(OutputArgs),
     /// Delete a user
-    #[command(visible_alias = "rm")]
+    #[command(visible_alias = "rm", after_help = "Example:\n  cattle user delete ann --yes")]
     Delete {
         /// Sign-in name or id
         user: String,
@@ -248,17 +272,34 @@ Example:
         cluster: Option<String>,
     },
     /// List your tokens
-    #[command(visible_alias = "ls")]
+    #[command(visible_alias = "ls", after_help = "Example:\n  cattle token list")]
     List(OutputArgs),
     /// End tokens; what runs with them ends
+    #[command(after_help = "Example:\n  cattle token revoke token-abcde token-fghij")]
     Revoke {
         /// Names, token-…
         #[arg(required = true)]
         tokens: Vec<String>,
     },
-    /// Print the session's token for kubectl (client.authentication.k8s.io)
-    #[command(hide = true)]
-    Exec,
+    /// Print the session's token for kubectl, which runs this by itself
+    #[command(after_help = "\
+A kubeconfig that was made while the setting kubeconfig-generate-token is false holds no
+token: kubectl (1.20 and later) runs `cattle token exec --server URL` for each command
+and gets the token of the session at that server. Without a session it asks for the
+password, where there is a terminal.
+
+Example of such a kubeconfig's user:
+  exec:
+    apiVersion: client.authentication.k8s.io/v1beta1
+    command: cattle
+    args: [token, exec, --server, https://cattle.example.com]
+    interactiveMode: IfAvailable
+    provideClusterInfo: true")]
+    Exec {
+        /// What kubectl says about itself
+        #[arg(long, hide = true, env = "KUBERNETES_EXEC_INFO", hide_env_values = true)]
+        info: Option<String>,
+    },
 }
 
 /// `30s`, `10m`, `2h`, `7d`; a plain number is seconds.
@@ -287,6 +328,23 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         Cli::command().debug_assert();
+    }
+
+    /// Whoever asks for help gets something to copy.
+    #[test]
+    fn every_command_shows_an_example() {
+        fn visit(path: &str, command: &clap::Command) {
+            let path = format!("{path} {}", command.get_name());
+            if !command.has_subcommands() {
+                let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+                assert!(help.contains(&format!("{path} ")) || help.contains(&format!("{path}\n")), "{path}: {help}");
+            }
+            let widest = command.get_after_help().map(|help| help.to_string()).unwrap_or_default();
+            let widest = widest.lines().map(|line| line.chars().count()).max().unwrap_or_default();
+            assert!(widest <= 92, "{path}: a line of {widest} characters");
+            command.get_subcommands().for_each(|inner| visit(&path, inner));
+        }
+        Cli::command().get_subcommands().for_each(|command| visit("cattle", command));
     }
 
     #[test]

@@ -37,8 +37,8 @@ pub async fn run(client: &Client, command: &ClusterCommand, console: &mut Consol
         }
         ClusterCommand::List(output) => list(client, *output, console).await,
         ClusterCommand::Status { cluster, output } => status(client, cluster, *output, console).await,
-        ClusterCommand::Wait { cluster, condition, timeout } => {
-            wait::run(client, cluster, *condition, *timeout, console).await
+        ClusterCommand::Wait { cluster, condition, timeout, output } => {
+            wait::run(client, cluster, *condition, *timeout, *output, console).await
         }
         ClusterCommand::Manifest { cluster, curl, ttl } => manifest::run(client, cluster, *curl, *ttl, console).await,
         ClusterCommand::Rebind { cluster, ca_sha256 } => {

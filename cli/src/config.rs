@@ -14,6 +14,7 @@ use etcetera::BaseStrategy as _;
 use serde::{Deserialize, Serialize};
 use url::Url;
 
+use crate::kubeconfig::quoted;
 use crate::trust::Trust;
 
 /// How long another process may hold the lock.
@@ -82,7 +83,7 @@ pub enum ConfigError {
         source: io::Error,
     },
     /// Somebody else could read it, so what is in it is no secret any more.
-    #[error("{} can be read by others (mode {mode:03o}): chmod 600 it, and sign in again", path.display())]
+    #[error("{} can be read by others (mode {mode:03o})", path.display())]
     Exposed {
         /// Which.
         path: PathBuf,
@@ -109,6 +110,30 @@ pub enum ConfigError {
         /// Which.
         path: PathBuf,
     },
+}
+
+impl ConfigError {
+    /// What the person can do now.
+    #[must_use]
+    pub fn next_step(&self) -> Option<String> {
+        let shown = |path: &Path| quoted(&path.display().to_string());
+        match self {
+            Self::NoHome => None,
+            Self::Read { .. } => Some("make it readable for you, or name another file with --config".to_owned()),
+            Self::Exposed { path, .. } => {
+                let path = shown(path);
+                Some(format!("chmod 600 {path}, then sign in again: others may know the token"))
+            }
+            Self::Parse { path } => {
+                let path = shown(path);
+                Some(format!("repair it, or keep it aside and sign in again: mv {path} {path}.broken"))
+            }
+            Self::Write { .. } => Some("make its directory writable, or name another file with --config".to_owned()),
+            Self::Locked { path } => {
+                Some(format!("look for another cattle that waits for an answer (fuser {}.lock)", shown(path)))
+            }
+        }
+    }
 }
 
 /// Where the configuration is.
@@ -172,6 +197,17 @@ impl ConfigFile {
         Ok(result)
     }
 
+    /// Finds out whether it can be written, before something is done that should be remembered in it.
+    ///
+    /// # Errors
+    /// See [`ConfigError`].
+    pub fn check_writable(&self) -> Result<(), ConfigError> {
+        let _lock = self.lock()?;
+        tempfile::NamedTempFile::new_in(self.directory())
+            .map(drop)
+            .map_err(|source| ConfigError::Write { path: self.path.clone(), source })
+    }
+
     fn directory(&self) -> &Path {
         match self.path.parent() {
             Some(parent) if !parent.as_os_str().is_empty() => parent,
@@ -217,12 +253,17 @@ impl Config {
         };
         let url = crate::login::server_url(named).ok();
         let by_name = self.servers.iter().find(|server| server.name == named);
-        by_name.or_else(|| self.servers.iter().find(|server| Some(&server.url) == url.as_ref()))
+        by_name.or_else(|| self.server_at(&url?))
     }
 
-    /// Puts a server in the place of the one of its name, and makes it the current one.
+    /// The server at this address.
+    #[must_use]
+    pub fn server_at(&self, url: &Url) -> Option<&Server> {
+        self.servers.iter().find(|server| server.url == *url)
+    }
+
+    /// Puts a server in the place of the one of its name.
     pub fn put(&mut self, server: Server) {
-        self.current = Some(server.name.clone());
         match self.servers.iter_mut().find(|known| known.name == server.name) {
             Some(known) => *known = server,
             None => self.servers.push(server),
@@ -262,6 +303,8 @@ mod tests {
         assert_eq!(file.load().unwrap(), Config::default());
         file.change(|config| config.put(server("one.example"))).unwrap();
         file.change(|config| config.put(server("two.example"))).unwrap();
+        assert_eq!(file.load().unwrap().server(None), None, "neither is the current one");
+        file.change(|config| config.current = Some("two.example".to_owned())).unwrap();
         let config = file.load().unwrap();
         assert_eq!(config.server(None), Some(&server("two.example")));
         assert_eq!(config.server(Some("one.example")), Some(&server("one.example")));

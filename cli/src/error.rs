@@ -73,6 +73,17 @@ pub enum CliError {
     /// Standard input or output failed.
     #[error("reading or writing failed")]
     Io(#[from] std::io::Error),
+    /// kubectl asks for a credential in a way that is not known here.
+    #[error("KUBERNETES_EXEC_INFO is no ExecCredential of client.authentication.k8s.io/v1 or v1beta1")]
+    ExecInfo,
+    /// The name of another server.
+    #[error("{name:?} is what {url} is called here")]
+    NameTaken {
+        /// As it was given.
+        name: String,
+        /// The other server.
+        url: String,
+    },
     /// Something cannot be shown as YAML.
     #[error("the answer cannot be shown")]
     Render(#[source] Box<dyn std::error::Error + Send + Sync>),
@@ -83,7 +94,9 @@ impl CliError {
     #[must_use]
     pub fn exit(&self) -> Exit {
         match self {
-            Self::Usage(_) | Self::Ambiguous { .. } | Self::NoTerminal(_) => Exit::Usage,
+            Self::Usage(_) | Self::Ambiguous { .. } | Self::NoTerminal(_) | Self::ExecInfo | Self::NameTaken { .. } => {
+                Exit::Usage
+            }
             Self::NotFound { .. } => Exit::NotFound,
             Self::NotSignedIn(_) | Self::NoServer | Self::SignInRefused(_) | Self::PasswordChangeRequired => {
                 Exit::Denied
@@ -102,12 +115,29 @@ impl CliError {
         }
     }
 
+    /// Whether a server of another version could be the reason: it does not understand us, or we do not understand it.
+    #[must_use]
+    pub fn may_be_skew(&self) -> bool {
+        match self {
+            Self::Answer(_) | Self::Api(ApiError::Answer { .. }) => true,
+            // A 404 without a reason is of something that knows no Kubernetes API at this path.
+            Self::Api(ApiError::Status { status, reason, .. }) => {
+                matches!(status, 400 | 405 | 406 | 415) || (*status == 404 && reason.is_empty())
+            }
+            _ => false,
+        }
+    }
+
     /// What the person can do now.
     #[must_use]
     pub fn next_step(&self) -> Option<String> {
         let text = match self {
             Self::NoServer => "sign in first: cattle login https://SERVER",
-            Self::NotSignedIn(server) => return Some(format!("sign in again: cattle login {server}")),
+            Self::NotSignedIn(server) => return Some(format!("sign in: cattle login {server}")),
+            Self::ExecInfo => "set apiVersion to client.authentication.k8s.io/v1beta1 in the kubeconfig",
+            Self::NameTaken { .. } => "choose another name with --name",
+            Self::Config(error) => return error.next_step(),
+            Self::PasswordsDiffer => "nothing was changed; try again",
             Self::Ambiguous { .. } => "use the id",
             Self::SignInRefused(_) => "check the name and the password; an administrator can set another one",
             Self::PasswordChangeRequired => {
@@ -126,9 +156,7 @@ impl CliError {
             | Self::NotConfirmed
             | Self::NoTerminal(_)
             | Self::NotReady(_)
-            | Self::PasswordsDiffer
             | Self::Answer(_)
-            | Self::Config(_)
             | Self::Io(_)
             | Self::Render(_) => return None,
         };

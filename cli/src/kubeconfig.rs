@@ -1,6 +1,7 @@
 //! `cattle kubeconfig`: a kubeconfig for a cluster, printed, written to a file, or merged into the one that kubectl uses.
 
 mod document;
+mod edit;
 mod file;
 mod merge;
 
@@ -9,12 +10,15 @@ use std::path::{Path, PathBuf};
 use serde_json::json;
 
 pub use self::file::WriteError;
+use self::merge::Holds;
 pub use self::merge::{MergeError, Merged, merge};
-use crate::api::Client;
+use crate::api::{Client, segment};
 use crate::args::KubeconfigArgs;
 use crate::cluster::find_cluster;
 use crate::console::{Console, clean};
 use crate::error::CliError;
+
+const KUBECONFIGS: &str = "/apis/ext.cattle.io/v1/kubeconfigs";
 
 /// Runs the command.
 ///
@@ -33,10 +37,20 @@ pub async fn run(client: &Client, args: &KubeconfigArgs, console: &mut Console) 
             "ttl": args.ttl.map_or(0, |ttl| ttl.as_secs()),
         },
     });
-    // A file that cannot be written is found out before a token is made.
-    let target = target(args)?;
-    let answer = client.post("/apis/ext.cattle.io/v1/kubeconfigs", &request).await?;
+    let answer = client.post(KUBECONFIGS, &request).await?;
     let text = answer["status"]["value"].as_str().ok_or(CliError::Answer("kubeconfig"))?;
+    let kept = keep(args, text, console);
+    if kept.is_err()
+        && let Some(name) = answer["metadata"]["name"].as_str()
+    {
+        // Nobody has it, so its token shall not be good either. What is told is why it was not kept.
+        let _ = client.delete(&format!("{KUBECONFIGS}/{}", segment(name))).await;
+    }
+    kept
+}
+
+/// Puts it where it was asked for.
+fn keep(args: &KubeconfigArgs, text: &str, console: &mut Console) -> Result<(), CliError> {
     let renamed;
     let text = match &args.context {
         Some(context) => {
@@ -45,7 +59,7 @@ pub async fn run(client: &Client, args: &KubeconfigArgs, console: &mut Console) 
         }
         None => text,
     };
-    match target {
+    match target(args, text)? {
         Target::Stdout => console.raw(text)?,
         Target::File(path) => {
             file::write_new(&path, text)?;
@@ -66,7 +80,7 @@ enum Target {
     Merge(PathBuf),
 }
 
-fn target(args: &KubeconfigArgs) -> Result<Target, CliError> {
+fn target(args: &KubeconfigArgs, text: &str) -> Result<Target, CliError> {
     if let Some(path) = &args.file {
         return Ok(Target::File(path.clone()));
     }
@@ -78,10 +92,18 @@ fn target(args: &KubeconfigArgs) -> Result<Target, CliError> {
         .as_deref()
         .map(|list| std::env::split_paths(list).filter(|path| !path.as_os_str().is_empty()).collect())
         .unwrap_or_default();
-    // As kubectl chooses: the first file that exists, else the last of the list, else the default.
-    let chosen = listed.iter().find(|path| path.exists()).or_else(|| listed.last()).cloned();
-    match chosen {
-        Some(path) => Ok(Target::Merge(path)),
+    // kubectl takes all of them together, and of two entries with one name the first.
+    let mut ours = None;
+    for path in &listed {
+        match file::read(path)?.map(|existing| merge::holds(&existing, text)).transpose() {
+            Ok(Some(Holds::Ours)) => ours = ours.or(Some(path)),
+            Ok(Some(Holds::None) | None) => {}
+            Err(error) => return Err(WriteError::Merge { path: path.clone(), error }.into()),
+        }
+    }
+    // As kubectl chooses: where it is already, else the first file that exists, else the last of the list, else the default.
+    match ours.or_else(|| listed.iter().find(|path| path.exists())).or_else(|| listed.last()) {
+        Some(path) => Ok(Target::Merge(path.clone())),
         None => {
             let home = etcetera::home_dir().map_err(|_| CliError::Config(crate::config::ConfigError::NoHome))?;
             Ok(Target::Merge(home.join(".kube").join("config")))

@@ -27,6 +27,7 @@ pub mod exit;
 pub mod kubeconfig;
 pub mod login;
 pub mod output;
+mod skew;
 pub mod token;
 pub mod trust;
 pub mod user;
@@ -34,7 +35,7 @@ pub mod user;
 use clap::CommandFactory as _;
 
 use crate::api::Client;
-use crate::args::{Cli, Command};
+use crate::args::{Cli, Command, TokenCommand};
 use crate::config::{ConfigFile, Server};
 use crate::console::Console;
 pub use crate::error::CliError;
@@ -67,20 +68,38 @@ async fn dispatch(cli: &Cli, console: &mut Console) -> Result<(), CliError> {
     if let Command::Login(args) = &cli.command {
         return login::login(&file, args, console).await;
     }
+    if let Command::Token(TokenCommand::Exec { info }) = &cli.command {
+        return token::exec::run(&file, cli.server.as_deref(), info.as_deref(), console).await;
+    }
     let config = file.load()?;
     let server = match (config.server(cli.server.as_deref()), &cli.server) {
         (Some(server), _) => server,
         (None, Some(named)) => return Err(CliError::NotSignedIn(console::clean(named))),
         (None, None) => return Err(CliError::NoServer),
     };
-    match &cli.command {
-        Command::Login(_) | Command::Completion { .. } => Ok(()),
-        Command::Logout => login::logout(&file, server, console).await,
-        Command::Whoami(output) => login::whoami(&connect(server)?, *output, console).await,
-        Command::Cluster(command) => cluster::run(&connect(server)?, command, console).await,
-        Command::Kubeconfig(args) => kubeconfig::run(&connect(server)?, args, console).await,
-        Command::User(command) => user::run(&connect(server)?, command, console).await,
-        Command::Token(command) => token::run(&connect(server)?, server, command, console).await,
+    if let Command::Logout = &cli.command {
+        return login::logout(&file, server, console).await;
+    }
+    let client = connect(server)?;
+    let done = ask(&client, &cli.command, console).await;
+    if done.as_ref().is_err_and(CliError::may_be_skew)
+        && let Some(note) = skew::server_version(&client).await.and_then(|version| skew::note(&version))
+    {
+        console.say(&note);
+    }
+    done
+}
+
+/// The commands that ask a server as somebody.
+async fn ask(client: &Client, command: &Command, console: &mut Console) -> Result<(), CliError> {
+    match command {
+        // These have been seen to.
+        Command::Login(_) | Command::Completion { .. } | Command::Logout => Ok(()),
+        Command::Whoami(output) => login::whoami(client, *output, console).await,
+        Command::Cluster(command) => cluster::run(client, command, console).await,
+        Command::Kubeconfig(args) => kubeconfig::run(client, args, console).await,
+        Command::User(command) => user::run(client, command, console).await,
+        Command::Token(command) => token::run(client, command, console).await,
     }
 }
 

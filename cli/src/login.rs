@@ -10,6 +10,7 @@ use crate::config::{ConfigFile, Server};
 use crate::console::{Console, clean};
 use crate::error::CliError;
 use crate::output;
+use crate::skew;
 use crate::trust::{Trust, TrustError, client_config, first_contact};
 
 const LOGIN_PATH: &str = "/v3-public/localProviders/local?action=login";
@@ -23,15 +24,48 @@ struct Session {
     expires_at: Option<String>,
 }
 
+/// Which server commands go to afterwards.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Current {
+    /// The one of this sign-in.
+    This,
+    /// The one that it was, if there was one.
+    Keep,
+}
+
 /// Signs in and remembers it. Nothing secret is sent before the server is trusted.
 ///
 /// # Errors
 /// See [`CliError`].
 pub async fn login(file: &ConfigFile, args: &LoginArgs, console: &mut Console) -> Result<(), CliError> {
     let url = server_url(&args.url)?;
-    let name = args.name.clone().unwrap_or_else(|| host(&url));
-    let known = file.load()?.servers.into_iter().find(|server| server.url == url);
-    let trust = trust(&url, args, known.as_ref(), console).await?;
+    let config = file.load()?;
+    let known = config.server_at(&url);
+    let other = args.name.as_deref().and_then(|name| config.servers.iter().find(|server| server.name == name));
+    if let Some(other) = other.filter(|other| other.url != url) {
+        return Err(CliError::NameTaken { name: clean(&other.name), url: other.url.to_string() });
+    }
+    let trust = trust(&url, args, known, console).await?;
+    let server = establish(file, &url, args, trust, Current::This, console).await?;
+    let username = server.user.as_deref().unwrap_or_default();
+    console.say(&format!("signed in at {} as {username}", clean(&server.name)));
+    Ok(())
+}
+
+/// Signs in at a server that is trusted, and remembers it.
+///
+/// # Errors
+/// See [`CliError`].
+pub(crate) async fn establish(
+    file: &ConfigFile,
+    url: &Url,
+    args: &LoginArgs,
+    trust: Trust,
+    current: Current,
+    console: &mut Console,
+) -> Result<Server, CliError> {
+    // A session that nobody can remember would go on at the server.
+    file.check_writable()?;
     let client = Client::anonymous(url.clone(), client_config(&trust)?)?;
     let session = if args.token_stdin {
         let token = console.read_secret()?.ok_or_else(|| CliError::Usage("no token on standard input".to_owned()))?;
@@ -40,22 +74,29 @@ pub async fn login(file: &ConfigFile, args: &LoginArgs, console: &mut Console) -
         sign_in(&client, args, console).await?
     };
     let client = client.with_token(&session.token)?;
-    let me = who(&client).await?;
-    let username = username(&me);
-    let server = Server {
-        name: name.clone(),
-        url,
-        ca: match trust {
-            Trust::System => None,
-            Trust::Pinned(pem) => Some(pem),
-        },
-        user: Some(username.clone()),
-        token: Some(session.token.to_string()),
-        expires_at: session.expires_at,
-    };
-    file.change(|config| config.put(server))?;
-    console.say(&format!("signed in at {name} as {username}"));
-    Ok(())
+    let user = username(&who(&client).await?);
+    file.change(|config| {
+        let known = config.server_at(url).map(|server| server.name.clone());
+        let server = Server {
+            name: args.name.clone().or(known).unwrap_or_else(|| host(url)),
+            url: url.clone(),
+            ca: match trust {
+                Trust::System => None,
+                Trust::Pinned(pem) => Some(pem),
+            },
+            user: Some(user),
+            token: Some(session.token.to_string()),
+            expires_at: session.expires_at,
+        };
+        // One address has one entry: a new name renames it.
+        config.servers.retain(|other| other.url != server.url || other.name == server.name);
+        if current == Current::This || config.current.is_none() {
+            config.current = Some(server.name.clone());
+        }
+        config.put(server.clone());
+        server
+    })
+    .map_err(CliError::from)
 }
 
 /// Ends the session at the server and forgets its token, also when the server cannot be reached.
@@ -90,6 +131,10 @@ pub async fn logout(file: &ConfigFile, server: &Server, console: &mut Console) -
 /// # Errors
 /// See [`CliError`].
 pub async fn whoami(client: &Client, args: OutputArgs, console: &mut Console) -> Result<(), CliError> {
+    let version = skew::server_version(client).await;
+    if let Some(note) = version.as_deref().and_then(skew::note) {
+        console.say(&note);
+    }
     let me = who(client).await?;
     output::one(console, args.output, &me, |console| {
         let info = &me["status"]["userInfo"];
@@ -98,7 +143,8 @@ pub async fn whoami(client: &Client, args: OutputArgs, console: &mut Console) ->
         console.line(&format!("username: {}", username(&me)))?;
         console.line(&format!("id:       {}", output::text(info, "/username")))?;
         console.line(&format!("groups:   {}", groups.join(", ")))?;
-        console.line(&format!("server:   {}", client.server().origin().ascii_serialization()))?;
+        let version = version.map(|version| format!(" (cattle-server {version})")).unwrap_or_default();
+        console.line(&format!("server:   {}{version}", client.server().origin().ascii_serialization()))?;
         Ok(())
     })
 }
@@ -136,7 +182,12 @@ pub fn server_url(text: &str) -> Result<Url, CliError> {
 }
 
 /// Decides what to trust: what was pinned, what was given, the system, or what the person confirms, in this order.
-async fn trust(url: &Url, args: &LoginArgs, known: Option<&Server>, console: &mut Console) -> Result<Trust, CliError> {
+pub(crate) async fn trust(
+    url: &Url,
+    args: &LoginArgs,
+    known: Option<&Server>,
+    console: &mut Console,
+) -> Result<Trust, CliError> {
     if let Some(expected) = args.ca_checksum {
         let candidate = first_contact(url).await?;
         if candidate.checksum != expected {

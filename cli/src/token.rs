@@ -1,5 +1,7 @@
 //! `cattle token …`
 
+pub(crate) mod exec;
+
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -8,7 +10,6 @@ use serde_json::{Value, json};
 use crate::api::{Client, segment};
 use crate::args::{OutputArgs, TokenCommand};
 use crate::cluster::find_cluster;
-use crate::config::Server;
 use crate::console::{Console, clean};
 use crate::error::CliError;
 use crate::output::{self, age, text};
@@ -19,12 +20,7 @@ const TOKENS: &str = "/apis/ext.cattle.io/v1/tokens";
 ///
 /// # Errors
 /// See [`CliError`].
-pub async fn run(
-    client: &Client,
-    server: &Server,
-    command: &TokenCommand,
-    console: &mut Console,
-) -> Result<(), CliError> {
+pub async fn run(client: &Client, command: &TokenCommand, console: &mut Console) -> Result<(), CliError> {
     match command {
         TokenCommand::Create { description, ttl, cluster } => {
             create(client, description, *ttl, cluster.as_deref(), console).await
@@ -39,10 +35,8 @@ pub async fn run(
             }
             Ok(())
         }
-        TokenCommand::Exec => {
-            let token = server.token.as_deref().ok_or_else(|| CliError::NotSignedIn(server.name.clone()))?;
-            Ok(console.raw(&credential(token, server.expires_at.as_deref()))?)
-        }
+        // It has an own way, which does not begin with a session.
+        TokenCommand::Exec { .. } => Ok(()),
     }
 }
 
@@ -98,15 +92,6 @@ async fn list(client: &Client, output: OutputArgs, console: &mut Console) -> Res
     output::list(console, output.output, &items, &columns)
 }
 
-/// What kubectl expects of a credential plugin.
-fn credential(token: &str, expires_at: Option<&str>) -> String {
-    let mut status = json!({ "token": token });
-    if let Some(expires_at) = expires_at {
-        status["expirationTimestamp"] = json!(expires_at);
-    }
-    json!({ "apiVersion": "client.authentication.k8s.io/v1", "kind": "ExecCredential", "status": status }).to_string()
-}
-
 fn state(token: &Value) -> String {
     if token["spec"]["enabled"] == false {
         return "disabled".to_owned();
@@ -135,14 +120,5 @@ mod tests {
         assert_eq!(token(json!({}), json!({ "expiresAt": "2026-01-01T00:00:00Z" })), "2026-01-01T00:00:00Z");
         assert_eq!(token(json!({}), json!({ "expiresAt": "2026-01-01T00:00:00Z", "expired": true })), "expired");
         assert_eq!(token(json!({ "enabled": false }), json!({})), "disabled");
-    }
-
-    #[test]
-    fn the_credential_is_what_kubectl_reads() {
-        let parsed: Value = serde_json::from_str(&credential("token-a:s", Some("2026-01-01T00:00:00Z"))).unwrap();
-        assert_eq!(parsed["kind"], "ExecCredential");
-        assert_eq!(parsed["apiVersion"], "client.authentication.k8s.io/v1");
-        assert_eq!(parsed["status"]["token"], "token-a:s");
-        assert_eq!(parsed["status"]["expirationTimestamp"], "2026-01-01T00:00:00Z");
     }
 }

@@ -2,6 +2,12 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+#[path = "server/exec.rs"]
+mod exec;
+#[path = "server/looks.rs"]
+mod looks;
+#[path = "server/process.rs"]
+mod process;
 #[path = "server/support.rs"]
 mod support;
 
@@ -51,7 +57,8 @@ async fn a_sign_in_with_the_right_checksum_pins_the_ca() {
     let asked = server.requests();
     let last = asked.last().unwrap();
     assert_eq!(last.authorization.as_deref(), Some("Bearer token-abcde:s3cret"));
-    assert!(asked.iter().filter(|request| request.path != SELF).all(|request| request.authorization.is_none()));
+    let before = asked.iter().filter(|request| ![SELF, "/version"].contains(&request.path.as_str()));
+    assert!(before.into_iter().all(|request| request.authorization.is_none()));
 }
 
 /// Whoever stands in between sees a request for the CA, and nothing that is worth anything.
@@ -196,17 +203,121 @@ async fn a_cluster_is_made_and_the_lines_to_register_it_are_printed() {
     assert!(!done.out.contains("kubectl apply -f https"), "kubectl would refuse this server");
 }
 
+/// A name that stands for one server never comes to stand for another, and one server is not known twice.
+#[tokio::test]
+async fn names_and_servers_are_not_mixed_up() {
+    let (one, two, machine) = (server().await, server().await, Machine::new());
+    let login = async |server: &Server, name: Option<&str>| {
+        let checksum = checksum(server);
+        let mut args = vec!["login", server.url(), "--username", "ann", "--password-stdin", "--ca-checksum", &checksum];
+        args.extend(name.map(|name| ["--name", name]).into_iter().flatten());
+        machine.run(&args, "correct horse\n").await
+    };
+    assert_eq!(login(&one, Some("work")).await.code, 0);
+    let taken = login(&two, Some("work")).await;
+    assert_eq!(taken.code, 2, "{}", taken.err);
+    assert!(taken.err.contains(one.url()) && taken.err.contains("--name"), "{}", taken.err);
+    assert!(two.requests().is_empty());
+    assert_eq!(login(&one, None).await.code, 0);
+    assert_eq!(machine.config().matches("- name:").count(), 1, "{}", machine.config());
+    assert!(machine.config().contains("name: work") && machine.config().contains("current: work"));
+    assert_eq!(login(&one, Some("home")).await.code, 0);
+    assert!(!machine.config().contains("work"), "{}", machine.config());
+}
+
+/// A session that cannot be remembered is not begun.
+#[tokio::test]
+async fn a_configuration_that_cannot_be_written_is_found_out_before_the_password_is_sent() {
+    let (server, machine) = (server().await, Machine::new());
+    let checksum = checksum(&server);
+    std::fs::write(machine.path("file"), "").unwrap();
+    let args = ["login", server.url(), "--username", "ann", "--password-stdin", "--ca-checksum", &checksum];
+    let mut program = machine.program(&args);
+    program.env("CATTLE_CLI_CONFIG", machine.path("file/config.yaml")).stdin(std::process::Stdio::null());
+    let done = program.output().await.unwrap();
+    let error = String::from_utf8_lossy(&done.stderr);
+    assert_eq!(done.status.code(), Some(1), "{error}");
+    assert!(error.contains("config.yaml cannot be") && error.contains("next: "), "{error}");
+    assert!(server.requests().iter().all(|request| request.path != LOGIN));
+}
+
+#[tokio::test]
+async fn a_kubeconfig_that_cannot_be_kept_is_ended_at_the_server() {
+    let (server, machine) = (server().await, Machine::new());
+    signed_in(&server, &machine).await;
+    offer_kubeconfig(&server);
+    std::fs::write(machine.path("taken"), "kind: Pod\n").unwrap();
+    let path = machine.path("taken");
+    let merge = ["kubeconfig", "prod", "--merge", "--kubeconfig", path.to_str().unwrap()];
+    let file = ["kubeconfig", "prod", "--file", path.to_str().unwrap()];
+    for args in [&merge[..], &file[..]] {
+        let done = machine.run(args, "").await;
+        assert_eq!(done.code, 1, "{}", done.err);
+        assert!(done.err.contains("taken") && done.err.contains("next: "), "{}", done.err);
+        let asked = server.requests();
+        let last = asked.last().unwrap();
+        assert_eq!((last.method.as_str(), last.path.rsplit('/').next()), ("DELETE", Some("kubeconfig-abcde")));
+    }
+    assert_eq!(std::fs::read_to_string(&path).unwrap(), "kind: Pod\n");
+}
+
+/// kubectl reads all files of `KUBECONFIG` as one; the entry is changed where it is, and hides nobody else's.
+#[tokio::test]
+async fn of_several_kubeconfigs_the_one_that_has_the_cluster_is_changed() {
+    let (server, machine) = (server().await, Machine::new());
+    signed_in(&server, &machine).await;
+    offer_kubeconfig(&server);
+    let (first, second) = (machine.path("first"), machine.path("second"));
+    let both = format!("{}:{}", first.display(), second.display());
+    let merge = ["kubeconfig", "prod", "--merge", "--kubeconfig", &both];
+    let read = |path: &std::path::Path| std::fs::read_to_string(path).unwrap();
+    let nothing = "# mine\nkind: Config\n";
+    let older = "kind: Config\nclusters:\n- name: prod\n  cluster: {server: 'https://x/k8s/clusters/c-abcde'}\n\
+                 contexts:\n- name: prod\n  context: {cluster: prod, user: prod}\n";
+    std::fs::write(&first, nothing).unwrap();
+    std::fs::write(&second, older).unwrap();
+    let done = machine.run(&merge, "").await;
+    assert_eq!(done.code, 0, "{}", done.err);
+    assert_eq!(read(&first), nothing);
+    assert!(read(&second).contains("kubeconfig-a:b"));
+    // The same name for something else in the second file would be hidden by an entry in the first.
+    let others = older.replace("https://x/", "https://elsewhere/");
+    std::fs::write(&second, &others).unwrap();
+    let refused = machine.run(&merge, "").await;
+    assert_eq!(refused.code, 1, "{}", refused.err);
+    assert!(refused.err.contains("second") && refused.err.contains("--context"), "{}", refused.err);
+    assert_eq!((read(&first), read(&second)), (nothing.to_owned(), others));
+    let renamed = machine.run(&[&merge[..], &["--context", "eu"]].concat(), "").await;
+    assert_eq!(renamed.code, 0, "{}", renamed.err);
+    assert!(read(&first).starts_with("# mine\nkind: Config\n") && read(&first).contains("name: eu"));
+}
+
+fn offer_kubeconfig(server: &Server) {
+    let cluster = json!({ "metadata": { "name": "c-abcde" }, "spec": { "displayName": "prod" } });
+    server.on("GET", "/apis/management.cattle.io/v3/clusters", Answer::json(200, json!({ "items": [cluster] })));
+    let answer = json!({ "metadata": { "name": "kubeconfig-abcde" }, "status": { "value": KUBECONFIG } });
+    server.on("POST", "/apis/ext.cattle.io/v1/kubeconfigs", Answer::json(201, answer));
+}
+
+const KUBECONFIG: &str = "apiVersion: v1
+kind: Config
+clusters:
+- name: prod
+  cluster: {server: 'https://x/k8s/clusters/c-abcde'}
+users:
+- name: prod
+  user: {token: 'kubeconfig-a:b'}
+contexts:
+- name: prod
+  context: {cluster: prod, user: prod}
+current-context: prod
+";
+
 #[tokio::test]
 async fn a_kubeconfig_is_merged_into_the_file_that_kubectl_uses() {
     let (server, machine) = (server().await, Machine::new());
     signed_in(&server, &machine).await;
-    let cluster = json!({ "metadata": { "name": "c-abcde" }, "spec": { "displayName": "prod" } });
-    server.on("GET", "/apis/management.cattle.io/v3/clusters", Answer::json(200, json!({ "items": [cluster] })));
-    let value = "apiVersion: v1\nkind: Config\nclusters:\n- name: prod\n  cluster: {server: 'https://x/k8s/clusters/c-abcde'}\n\
-                 users:\n- name: prod\n  user: {token: 'kubeconfig-a:b'}\n\
-                 contexts:\n- name: prod\n  context: {cluster: prod, user: prod}\ncurrent-context: prod\n";
-    let answer = Answer::json(201, json!({ "status": { "value": value } }));
-    server.on("POST", "/apis/ext.cattle.io/v1/kubeconfigs", answer);
+    offer_kubeconfig(&server);
     let file = machine.path("kube/config");
     let path = file.to_str().unwrap();
     let done = machine.run(&["kubeconfig", "prod", "--merge", "--kubeconfig", path], "").await;
@@ -214,7 +325,7 @@ async fn a_kubeconfig_is_merged_into_the_file_that_kubectl_uses() {
     assert_eq!(done.out, "");
     assert!(std::fs::read_to_string(&file).unwrap().contains("kubeconfig-a:b"));
     let printed = machine.run(&["kubeconfig", "prod"], "").await;
-    assert_eq!(printed.out, value, "to the byte");
+    assert_eq!(printed.out, KUBECONFIG, "to the byte");
     let renamed = machine.run(&["kubeconfig", "prod", "--context", "eu"], "").await;
     assert!(renamed.out.contains("current-context: eu"), "{}", renamed.out);
 }

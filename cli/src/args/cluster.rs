@@ -28,9 +28,19 @@ cluster. It holds a registration token that is good for a day and for this clust
         output: OutputArgs,
     },
     /// List the clusters that you may enter
-    #[command(visible_alias = "ls")]
+    #[command(
+        visible_alias = "ls",
+        after_help = "\
+Examples:
+  cattle cluster list
+  cattle cluster list -o json | jq -r '.items[].spec.displayName'"
+    )]
     List(OutputArgs),
     /// Show a cluster's state, hop by hop, and why
+    #[command(after_help = "\
+Examples:
+  cattle cluster status prod
+  cattle cluster status prod -o json | jq '.status.conditions'")]
     Status {
         /// Name or id
         cluster: String,
@@ -39,7 +49,14 @@ cluster. It holds a registration token that is good for a day and for this clust
         output: OutputArgs,
     },
     /// Wait until a cluster is ready
-    #[command(after_help = "Exit code 5 when it is not in time; the last reason is printed.")]
+    #[command(after_help = "\
+Examples:
+  cattle cluster wait prod
+  cattle cluster wait prod --for connected --timeout 2m
+  cattle cluster wait prod -o json            # the cluster, when it is ready
+
+Progress goes to standard error. Exit code 5 when it is not in time; the last reason is
+printed.")]
     Wait {
         /// Name or id
         cluster: String,
@@ -49,6 +66,9 @@ cluster. It holds a registration token that is good for a day and for this clust
         /// How long: 30s, 10m, 2h
         #[arg(long, default_value = "10m", value_parser = parse_duration)]
         timeout: Duration,
+        /// How to show the result.
+        #[command(flatten)]
+        output: OutputArgs,
     },
     /// Print the manifest that registers a cluster, with a fresh token
     #[command(after_help = "\
@@ -67,9 +87,12 @@ Examples:
     },
     /// Allow a cluster to come back with a new CA, once
     #[command(after_help = "\
+Example:
+  cattle cluster rebind prod --ca-sha256 6b2d…
+
 The checksum is taken where the cluster is, from the CA that it publishes:
-  kubectl config view --raw --minify -o jsonpath='{.clusters[0].cluster.certificate-authority-data}' \\
-    | base64 -d | sha256sum
+  kubectl config view --raw --minify --flatten \\
+    -o jsonpath='{.clusters[0].cluster.certificate-authority-data}' | base64 -d | sha256sum
 Then apply a fresh manifest: cattle cluster manifest NAME | kubectl apply -f -")]
     Rebind {
         /// Name or id
@@ -80,6 +103,11 @@ Then apply a fresh manifest: cattle cluster manifest NAME | kubectl apply -f -")
     },
     /// Delete a cluster and everything that was made for it downstream
     #[command(after_help = "\
+Examples:
+  cattle cluster delete prod
+  cattle cluster delete prod --yes --timeout 30m
+  cattle cluster delete prod --forget
+
 With --forget the record goes at once, without waiting for a cluster that is gone; what
 is left there is removed by the lines that are printed.")]
     Delete {
@@ -117,7 +145,14 @@ pub enum WaitFor {
 #[derive(Debug, Subcommand)]
 pub enum MemberCommand {
     /// Let a user enter a cluster
-    #[command(after_help = "Example:\n  cattle cluster member add prod ann --role member")]
+    #[command(after_help = "\
+Examples:
+  cattle cluster member add prod ann
+  cattle cluster member add prod ann --role owner
+  cattle cluster member add prod u-abcde --role my-role   # any role template of the server
+
+An owner may do everything in the cluster and decides who its members are; a member may
+look at nodes and storage, and do what roles inside of the cluster give.")]
     Add {
         /// Name or id
         cluster: String,
@@ -128,7 +163,13 @@ pub enum MemberCommand {
         role: String,
     },
     /// Take a user's roles in a cluster away; running streams end
-    #[command(visible_alias = "rm")]
+    #[command(
+        visible_alias = "rm",
+        after_help = "\
+Examples:
+  cattle cluster member remove prod ann
+  cattle cluster member remove prod ann --role owner"
+    )]
     Remove {
         /// Name or id
         cluster: String,
@@ -139,7 +180,7 @@ pub enum MemberCommand {
         role: Option<String>,
     },
     /// List who may enter a cluster
-    #[command(visible_alias = "ls")]
+    #[command(visible_alias = "ls", after_help = "Example:\n  cattle cluster member list prod")]
     List {
         /// Name or id
         cluster: String,

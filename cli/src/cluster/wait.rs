@@ -2,16 +2,16 @@
 
 use std::time::{Duration, Instant};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::time::sleep;
 
 use super::{condition, find_cluster, path};
 use crate::api::{ApiError, Client};
-use crate::args::WaitFor;
+use crate::args::{OutputArgs, WaitFor};
 use crate::console::{Console, clean};
 use crate::error::CliError;
 use crate::exit::Exit;
-use crate::output::text;
+use crate::output::{self, text};
 
 /// Between two looks: conditions are computed when they are read.
 const INTERVAL: Duration = Duration::from_secs(1);
@@ -30,35 +30,55 @@ pub(super) async fn run(
     cluster: &str,
     condition: WaitFor,
     timeout: Duration,
+    output: OutputArgs,
     console: &mut Console,
 ) -> Result<(), CliError> {
     let found = match find_cluster(client, cluster).await {
-        Err(CliError::NotFound { .. }) if condition == WaitFor::Deleted => return Ok(()),
+        Err(CliError::NotFound { .. }) if condition == WaitFor::Deleted => {
+            console.say(&format!("there is no cluster {:?}", clean(cluster)));
+            return show(console, output, &gone(cluster));
+        }
         found => found?,
     };
-    until(client, &found.id, condition, timeout, console).await?;
+    let reached = until(client, &found.id, condition, timeout, console).await?;
     console.say(&format!("cluster {:?} is {}", clean(&found.name), name(condition)));
-    Ok(())
+    show(console, output, &reached.unwrap_or_else(|| gone(&found.id)))
 }
 
-/// Looks until the cluster is as it should be; tells each change. A server that is away for a while is waited for as well.
+/// For people the words on standard error are the result.
+fn show(console: &mut Console, output: OutputArgs, object: &Value) -> Result<(), CliError> {
+    output::one(console, output.output, object, |_| Ok(()))
+}
+
+/// What stands for an object that is not there any more, as in Kubernetes' answer to a delete.
+fn gone(cluster: &str) -> Value {
+    json!({
+        "apiVersion": "v1", "kind": "Status", "metadata": { "name": cluster }, "status": "Success",
+        "details": { "group": "management.cattle.io", "kind": "clusters", "name": cluster },
+    })
+}
+
+/// Looks until the cluster is as it should be, which is answered; `None` when it is gone. Tells each change. A server that
+/// is away for a while is waited for as well.
 pub(super) async fn until(
     client: &Client,
     id: &str,
     wanted: WaitFor,
     timeout: Duration,
     console: &mut Console,
-) -> Result<(), CliError> {
+) -> Result<Option<Value>, CliError> {
     let deadline = Instant::now() + timeout;
     let mut told = String::new();
     loop {
-        let look = match client.get(&path(id)).await {
-            Ok(cluster) => look(&cluster, wanted),
-            Err(error) if error.is_not_found() && wanted == WaitFor::Deleted => Look::Reached,
-            Err(error) if may_pass(&error) => Look::Waiting(error.to_string()),
+        let state = match client.get(&path(id)).await {
+            Ok(cluster) => match look(&cluster, wanted) {
+                Look::Reached => return Ok(Some(cluster)),
+                Look::Waiting(state) => state,
+            },
+            Err(error) if error.is_not_found() && wanted == WaitFor::Deleted => return Ok(None),
+            Err(error) if may_pass(&error) => error.to_string(),
             Err(error) => return Err(error.into()),
         };
-        let Look::Waiting(state) = look else { return Ok(()) };
         if state != told {
             console.say(&state);
             told = state;
@@ -104,8 +124,6 @@ fn name(wanted: WaitFor) -> &'static str {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
 
     #[test]

@@ -37,8 +37,14 @@ pub enum WriteError {
         path: PathBuf,
     },
     /// The files do not fit together.
-    #[error(transparent)]
-    Merge(#[from] MergeError),
+    #[error("{} was not changed", path.display())]
+    Merge {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        error: MergeError,
+    },
 }
 
 impl WriteError {
@@ -48,8 +54,8 @@ impl WriteError {
         match self {
             Self::Exists { .. } => Some("use --merge to put the cluster into it, or name another file".to_owned()),
             Self::Locked { path } => Some(format!("if no kubectl is running, remove {} and try again", path.display())),
-            Self::Merge(error) => error.next_step(),
-            Self::Io { .. } => None,
+            Self::Merge { error, .. } => error.next_step(),
+            Self::Io { .. } => Some("check who may write there, or print it: without --merge and --file".to_owned()),
         }
     }
 }
@@ -70,6 +76,18 @@ pub(super) fn write_new(path: &Path, text: &str) -> Result<(), WriteError> {
     file.write_all(text.as_bytes()).and_then(|()| file.sync_all()).map_err(failed)
 }
 
+/// A file's text; `None` when it is not there.
+///
+/// # Errors
+/// [`WriteError::Io`].
+pub(super) fn read(path: &Path) -> Result<Option<String>, WriteError> {
+    match fs::read_to_string(path) {
+        Ok(text) => Ok(Some(text)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(source) => Err(WriteError::Io { path: path.to_owned(), source }),
+    }
+}
+
 /// Changes a file under the lock that kubectl uses, keeps the old one as `FILE.cattle-backup`, and answers the context.
 ///
 /// # Errors
@@ -87,12 +105,8 @@ pub(super) fn change(
         Err(error) if error.kind() == io::ErrorKind::NotFound => path.to_owned(),
         Err(error) => return Err(failed(error)),
     };
-    let existing = match fs::read_to_string(&path) {
-        Ok(text) => Some(text),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => None,
-        Err(error) => return Err(failed(error)),
-    };
-    let merged = merge(existing.as_deref())?;
+    let existing = read(&path)?;
+    let merged = merge(existing.as_deref()).map_err(|error| WriteError::Merge { path: path.clone(), error })?;
     if existing.as_deref() == Some(&merged.text) {
         return Ok(merged.context);
     }
@@ -183,7 +197,7 @@ mod tests {
         let path = directory.path().join("config");
         fs::write(&path, "mine").unwrap();
         let refused = change(&path, |_| Err(MergeError::Existing));
-        assert!(matches!(refused, Err(WriteError::Merge(MergeError::Existing))));
+        assert!(matches!(refused, Err(WriteError::Merge { error: MergeError::Existing, .. })));
         assert_eq!(fs::read_to_string(&path).unwrap(), "mine");
         assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1, "no lock, no backup, no rest");
     }

@@ -1,11 +1,12 @@
 //! A server with a CA of its own that answers as it is told and remembers what it was asked, and a machine to run
 //! commands on.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use cattle_cli::args::Cli;
 use cattle_cli::console::Console;
@@ -48,6 +49,10 @@ impl Answer {
         Self { status, headers: String::new(), body: body.to_string() }
     }
 
+    pub(crate) fn text(status: u16, body: &str) -> Self {
+        Self { status, headers: String::new(), body: body.to_owned() }
+    }
+
     pub(crate) fn redirect(to: &str) -> Self {
         Self { status: 307, headers: format!("Location: {to}\r\n"), body: String::new() }
     }
@@ -55,8 +60,17 @@ impl Answer {
 
 #[derive(Default)]
 struct Shared {
-    answers: Mutex<HashMap<(String, String), Answer>>,
+    /// What is answered in turn; the last of them for ever.
+    answers: Mutex<HashMap<(String, String), VecDeque<Answer>>>,
     asked: Mutex<Vec<Asked>>,
+}
+
+impl Shared {
+    fn next(&self, method: &str, path: &str) -> Option<Answer> {
+        let mut answers = self.answers.lock();
+        let turns = answers.get_mut(&(method.to_owned(), path.to_owned()))?;
+        if turns.len() > 1 { turns.pop_front() } else { turns.front().cloned() }
+    }
 }
 
 pub(crate) struct Server {
@@ -107,7 +121,18 @@ impl Server {
     }
 
     pub(crate) fn on(&self, method: &str, path: &str, answer: Answer) {
-        self.shared.answers.lock().insert((method.to_owned(), path.to_owned()), answer);
+        self.in_turn(method, path, [answer]);
+    }
+
+    pub(crate) fn in_turn<const N: usize>(&self, method: &str, path: &str, answers: [Answer; N]) {
+        self.shared.answers.lock().insert((method.to_owned(), path.to_owned()), answers.into());
+    }
+
+    /// Until it was asked for this so many times.
+    pub(crate) async fn asked(&self, path: &str, times: usize) {
+        while self.requests().iter().filter(|request| request.path == path).count() < times {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
     }
 
     pub(crate) fn requests(&self) -> Vec<Asked> {
@@ -157,7 +182,7 @@ async fn serve(stream: TcpStream, acceptor: TlsAcceptor, shared: &Shared) -> io:
         authorization: header("authorization"),
         body: bytes[end..].to_vec(),
     });
-    let answer = shared.answers.lock().get(&(method.to_owned(), path.to_owned())).cloned();
+    let answer = shared.next(method, path);
     let answer = answer.unwrap_or_else(|| Answer::json(404, json!({ "message": format!("no {method} {path}") })));
     let Answer { status, headers, body } = answer;
     let head = format!(
@@ -216,6 +241,14 @@ impl Machine {
 
     pub(crate) fn edit_config(&self, edit: impl FnOnce(String) -> String) {
         std::fs::write(self.path("config.yaml"), edit(self.config())).unwrap();
+    }
+
+    /// The program itself, with nothing of this machine's user.
+    pub(crate) fn program(&self, args: &[&str]) -> tokio::process::Command {
+        let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_cattle"));
+        command.env_clear().env("HOME", self.directory.path()).env("PATH", "/usr/bin:/bin");
+        command.env("CATTLE_CLI_CONFIG", self.path("config.yaml")).args(args).kill_on_drop(true);
+        command
     }
 
     pub(crate) async fn run(&self, args: &[&str], input: &str) -> Done {

@@ -23,6 +23,10 @@ const SERVER_ENTRY: &str = "cattle";
 /// The only cluster in `spec.clusters`: all that the caller may enter.
 const ALL: &str = "*";
 
+/// What kubectl says when the command is not there.
+const INSTALL_HINT: &str = "The command `cattle` signs in at the server of this cluster. Install it where your shell finds it, \
+                            or ask whoever runs the server for a kubeconfig with a token.";
+
 pub(super) struct KubeconfigStrategy;
 
 impl Strategy for KubeconfigStrategy {
@@ -214,9 +218,13 @@ impl File {
                 let bearer = bearer.expose_str().ok_or_else(|| StatusError::broken("a bearer token is not text"))?;
                 Ok(json!({"token": bearer}))
             }
+            // v1beta1 is what every kubectl since 1.20 speaks; older ones do not know v1 and newer ones know both. The
+            // cluster's CA goes along, so that a person who was never signed in here is asked over a connection that is
+            // verified as kubectl's own is.
             Login::Plugin => Ok(json!({"exec": {
-                "apiVersion": "client.authentication.k8s.io/v1", "command": "cattle", "interactiveMode": "IfAvailable",
+                "apiVersion": "client.authentication.k8s.io/v1beta1", "command": "cattle",
                 "args": ["token", "exec", "--server", server],
+                "interactiveMode": "IfAvailable", "provideClusterInfo": true, "installHint": INSTALL_HINT,
             }})),
         }
     }
