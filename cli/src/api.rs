@@ -99,7 +99,13 @@ impl ApiError {
             Self::Status { status: 403, .. } => "cattle whoami shows who you are",
             Self::Status { status: 409, .. } => "somebody else was faster, or it exists already: look and try again",
             Self::Status { status: 429 | 502..=504, .. } | Self::Timeout { .. } => "try again in a moment",
-            Self::Status { .. } | Self::Answer { .. } | Self::Setup => return None,
+            Self::Status { status: 404, .. } => "look at the name: the list commands show what there is",
+            Self::Status { status: 400 | 422, .. } => "change what the message names, and try again",
+            Self::Status { status: 500.., .. } => "the server's log says more; tell whoever runs it",
+            Self::Status { .. } | Self::Answer { .. } => {
+                "check that this is the address of a cattle-server: cattle whoami shows it, and its version"
+            }
+            Self::Setup => "sign in again: cattle login",
         };
         Some(text.to_owned())
     }

@@ -70,7 +70,7 @@ Examples:
     /// Register, look at, and delete clusters
     #[command(subcommand)]
     Cluster(ClusterCommand),
-    /// Get a kubeconfig for a cluster
+    /// Get a kubeconfig for a cluster, or for the server itself
     Kubeconfig(KubeconfigArgs),
     /// Manage users
     #[command(subcommand)]
@@ -153,14 +153,15 @@ Examples:
   cattle kubeconfig prod --merge              # into $KUBECONFIG or ~/.kube/config
   cattle kubeconfig prod --merge --use        # and make it the current context
   cattle kubeconfig prod --file prod.yaml
+  cattle kubeconfig --merge                   # the server itself: kubectl get clusters
   KUBECONFIG=<(cattle kubeconfig prod) kubectl get nodes
 
 Merging keeps everything that is in the file, also comments and order; the file before the
 change stays beside it as FILE.cattle-backup. Of several files in $KUBECONFIG the one that
 has the cluster already is changed, else the first that exists, as kubectl does.")]
 pub struct KubeconfigArgs {
-    /// Name or id
-    pub cluster: String,
+    /// Name or id; the server's own API when missing
+    pub cluster: Option<String>,
     /// Write to a new file (mode 0600)
     #[arg(long, conflicts_with = "merge")]
     pub file: Option<PathBuf>,

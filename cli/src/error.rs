@@ -145,18 +145,19 @@ impl CliError {
             }
             Self::NotFound { kind: "cluster", .. } => "cattle cluster list shows the clusters that you may enter",
             Self::NotFound { kind: "user", .. } => {
-                "name a user by id (u-…); only administrators can look up users by name"
+                "cattle user list shows the users that you may see; others are named by id (u-…)"
             }
+            Self::NotFound { kind: "such member", .. } => "cattle cluster member list CLUSTER shows who is",
+            Self::Answer(_) => "cattle whoami shows the server, and its version",
+            Self::NoTerminal(_) => "run it on a terminal, or see --help for what to give instead",
             Self::Api(error) => return error.next_step(),
             Self::Trust(error) => return error.next_step(),
             Self::Merge(error) => return error.next_step(),
             Self::Write(error) => return error.next_step(),
             Self::Usage(_) => "cattle --help, or COMMAND --help, shows how",
+            Self::NotReady(_) => "cattle cluster status NAME shows every hop; wait longer with --timeout",
             Self::NotFound { .. }
             | Self::NotConfirmed
-            | Self::NoTerminal(_)
-            | Self::NotReady(_)
-            | Self::Answer(_)
             | Self::Io(_)
             | Self::Render(_) => return None,
         };

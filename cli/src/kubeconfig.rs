@@ -1,4 +1,4 @@
-//! `cattle kubeconfig`: a kubeconfig for a cluster, printed, written to a file, or merged into the one that kubectl uses.
+//! `cattle kubeconfig`: a kubeconfig for a cluster or for the server itself, printed, written to a file, or merged into the one that kubectl uses.
 
 mod document;
 mod edit;
@@ -25,14 +25,18 @@ const KUBECONFIGS: &str = "/apis/ext.cattle.io/v1/kubeconfigs";
 /// # Errors
 /// See [`CliError`].
 pub async fn run(client: &Client, args: &KubeconfigArgs, console: &mut Console) -> Result<(), CliError> {
-    let cluster = find_cluster(client, &args.cluster).await?;
+    let clusters = match &args.cluster {
+        Some(name) => vec![find_cluster(client, name).await?.id],
+        // The server then gives the entry for itself.
+        None => Vec::new(),
+    };
     let request = json!({
         "apiVersion": "ext.cattle.io/v1",
         "kind": "Kubeconfig",
         "metadata": { "generateName": "kubeconfig-" },
         "spec": {
-            "clusters": [cluster.id],
-            "currentContext": cluster.id,
+            "clusters": clusters,
+            "currentContext": clusters.first().map_or("", String::as_str),
             "description": "made by the cattle command line",
             "ttl": args.ttl.map_or(0, |ttl| ttl.as_secs()),
         },
@@ -68,7 +72,8 @@ fn keep(args: &KubeconfigArgs, text: &str, console: &mut Console) -> Result<(), 
         Target::Merge(path) => {
             let context = file::change(&path, |existing| merge(existing, text, args.r#use))?;
             console.say(&format!("context {:?} is in {}", clean(&context), path.display()));
-            console.say(&format!("next: kubectl --context {} get nodes", quoted(&context)));
+            let what = if args.cluster.is_some() { "nodes" } else { "clusters" };
+            console.say(&format!("next: kubectl --context {} get {what}", quoted(&context)));
         }
     }
     Ok(())

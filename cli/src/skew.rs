@@ -9,9 +9,13 @@ const OWN: &str = env!("CARGO_PKG_VERSION");
 
 /// The version of the server, or nothing when it does not say.
 pub(crate) async fn server_version(client: &Client) -> Option<String> {
-    let version = client.get("/version").await.ok()?;
-    let version = text(&version, "/gitVersion");
-    Some(version.trim_start_matches('v').to_owned()).filter(|version| !version.is_empty())
+    own_part(&text(&client.get("/version").await.ok()?, "/gitVersion"))
+}
+
+/// `v1.33.0+cattle0.1.0`: which Kubernetes it behaves as, and which server it is.
+fn own_part(git_version: &str) -> Option<String> {
+    let (_, own) = git_version.split_once("+cattle")?;
+    Version::parse(own).ok().map(|version| version.to_string())
 }
 
 /// A remark when the two may not understand each other.
@@ -39,5 +43,13 @@ mod tests {
         assert!(with(own.major + 1, 0, 0).unwrap().contains("upgrade this program"));
         assert!(note("0.0.9").unwrap().contains("upgrade the server"));
         assert_eq!(note("nonsense"), None);
+    }
+
+    #[test]
+    fn the_servers_own_version_is_told_from_the_one_that_it_behaves_as() {
+        assert_eq!(own_part("v1.33.0+cattle0.2.7").as_deref(), Some("0.2.7"));
+        for other in ["", "v1.33.0", "v1.33.0+k3s1", "v1.33.0+cattle", "v1.33.0+cattle\u{fffd}"] {
+            assert_eq!(own_part(other), None, "{other}");
+        }
     }
 }

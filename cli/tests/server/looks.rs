@@ -75,7 +75,7 @@ async fn who_somebody_is() {
         } },
     });
     server.on("POST", SELF, Answer::json(201, review));
-    let version = format!("v{}", env!("CARGO_PKG_VERSION"));
+    let version = concat!("v1.33.0+cattle", env!("CARGO_PKG_VERSION"));
     server.on("GET", "/version", Answer::json(200, json!({ "gitVersion": version })));
     in_every_form(&server, &machine, &["whoami"], "whoami").await;
 }
@@ -137,7 +137,7 @@ async fn what_was_waited_for_to_go() {
 async fn other_versions_are_named_where_they_may_be_the_reason() {
     let (server, machine) = (server().await, Machine::new());
     signed_in(&server, &machine).await;
-    server.on("GET", "/version", Answer::json(200, json!({ "gitVersion": "v99.1.0" })));
+    server.on("GET", "/version", Answer::json(200, json!({ "gitVersion": "v1.33.0+cattle99.1.0" })));
     let note = "the server is 99.1.0";
     let me = machine.run(&["whoami"], "").await;
     assert!(me.code == 0 && me.err.contains(note) && me.out.contains("99.1.0"), "{}{}", me.out, me.err);
@@ -152,7 +152,7 @@ async fn other_versions_are_named_where_they_may_be_the_reason() {
         let done = machine.run(&["cluster", "list"], "").await;
         assert!(done.code != 0 && done.err.contains(note) == named, "{}", done.err);
     }
-    server.on("GET", "/version", Answer::json(200, json!({ "gitVersion": format!("v{}", env!("CARGO_PKG_VERSION")) })));
+    server.on("GET", "/version", Answer::json(200, json!({ "gitVersion": concat!("v1.33.0+cattle", env!("CARGO_PKG_VERSION")) })));
     server.on("GET", CLUSTERS, Answer::text(200, "<html>"));
     let done = machine.run(&["cluster", "list"], "").await;
     assert!(!done.err.contains("note:"), "{}", done.err);
