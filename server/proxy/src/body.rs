@@ -1,11 +1,14 @@
 //! The body of an answer to a client.
 
 use std::pin::Pin;
+use std::sync::{Arc, Weak};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
+use parking_lot::Mutex;
+use tokio::sync::oneshot;
 use tokio::time::{Sleep, sleep};
 
 use crate::event::Events;
@@ -17,6 +20,8 @@ const EVENT_DEADLINE: Duration = Duration::from_secs(1);
 /// How long the body of an answer that refuses to switch protocols may take. Its client waits for a session and not for a body;
 /// Kubernetes' own proxy allows as much.
 const REFUSAL_DEADLINE: Duration = Duration::from_secs(10);
+/// How long an answer whose access has ended may wait for its reader to take notice.
+const READER_DEADLINE: Duration = Duration::from_secs(3);
 
 /// What a client gets: a text of ours, or the API server's answer, frame by frame.
 ///
@@ -45,14 +50,33 @@ pub enum ProxyBodyError {
 struct Streamed {
     /// What was already read of the answer to look into it.
     read: Option<Bytes>,
-    upstream: UpstreamBody,
-    ended: Pin<Box<dyn Future<Output = ()> + Send>>,
+    held: Arc<Mutex<Option<Held>>>,
+    ended: Ended,
     state: State,
     /// A watch whose events can be told apart: it can end between two of them.
     events: Option<Events>,
     /// When the body must have ended.
     deadline: Option<Pin<Box<Sleep>>>,
-    running: Option<Running>,
+    /// Dropped with this.
+    _here: oneshot::Sender<()>,
+}
+
+type Ended = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+/// What an answer holds at the API server and here until it is over.
+struct Held {
+    upstream: UpstreamBody,
+    running: Running,
+    revoked: bool,
+}
+
+/// Ends an answer that nobody reads. A body is only asked for more when its reader has room; a reader who has stopped would
+/// keep the request at the API server after access has ended, for as long as the connection stands.
+pub(crate) struct Straggler {
+    held: Weak<Mutex<Option<Held>>>,
+    ended: Ended,
+    /// The body is gone.
+    gone: oneshot::Receiver<()>,
 }
 
 enum State {
@@ -73,16 +97,20 @@ impl ProxyBody {
         Self(Content::Fixed(None))
     }
 
-    /// An API server's answer. `read` is what somebody has read of it; a watch has `events`.
+    /// An API server's answer. `read` is what somebody has read of it; a watch has `events`. Somebody must run what ends it
+    /// when its reader does not.
     pub(crate) fn streamed(
         read: Option<Bytes>,
         upstream: UpstreamBody,
         running: Running,
         events: Option<Events>,
-    ) -> Self {
-        let ended = Box::pin(running.ended());
-        let (running, state, deadline) = (Some(running), State::Flowing, None);
-        Self(Content::Streamed(Box::new(Streamed { read, upstream, ended, state, events, deadline, running })))
+    ) -> (Self, Straggler) {
+        let (here, gone) = oneshot::channel();
+        let (ended, also_ended): (Ended, Ended) = (Box::pin(running.ended()), Box::pin(running.ended()));
+        let held = Arc::new(Mutex::new(Some(Held { upstream, running, revoked: false })));
+        let straggler = Straggler { held: Arc::downgrade(&held), ended: also_ended, gone };
+        let streamed = Streamed { read, held, ended, state: State::Flowing, events, deadline: None, _here: here };
+        (Self(Content::Streamed(Box::new(streamed))), straggler)
     }
 
     /// The body of an answer that refuses to switch protocols: it has to end soon.
@@ -112,7 +140,8 @@ impl Body for ProxyBody {
         match &self.0 {
             Content::Fixed(text) => text.as_ref().is_none_or(Bytes::is_empty),
             Content::Streamed(streamed) => {
-                matches!(streamed.state, State::Done) || (streamed.read.is_none() && streamed.upstream.is_end_stream())
+                let at_end = || streamed.held.lock().as_ref().is_some_and(|held| held.upstream.is_end_stream());
+                matches!(streamed.state, State::Done) || (streamed.read.is_none() && at_end())
             }
         }
     }
@@ -122,7 +151,9 @@ impl Body for ProxyBody {
             Content::Fixed(text) => SizeHint::with_exact(text.as_ref().map_or(0, |text| text.len() as u64)),
             // A watch may end early, so its length is not promised.
             Content::Streamed(streamed) if streamed.read.is_some() || streamed.events.is_some() => SizeHint::default(),
-            Content::Streamed(streamed) => streamed.upstream.size_hint(),
+            Content::Streamed(streamed) => {
+                streamed.held.lock().as_ref().map_or_else(SizeHint::default, |held| held.upstream.size_hint())
+            }
         }
     }
 }
@@ -133,8 +164,8 @@ impl Streamed {
             return Poll::Ready(None);
         }
         if matches!(self.state, State::Flowing) && self.ended.as_mut().poll(cx).is_ready() {
-            if let Some(running) = &mut self.running {
-                running.revoked();
+            if let Some(held) = &mut *self.held.lock() {
+                held.revoke();
             }
             if self.events.is_none() {
                 return self.end(Some(ProxyBodyError::Revoked));
@@ -155,10 +186,18 @@ impl Streamed {
         if let Some(read) = self.read.take() {
             return Poll::Ready(Some(Ok(Frame::data(read))));
         }
-        match ready!(Pin::new(&mut self.upstream).poll_frame(cx)) {
+        match ready!(self.poll_upstream(cx)) {
             Some(Ok(frame)) => Poll::Ready(Some(Ok(self.passed(frame)))),
-            Some(Err(error)) => self.end(Some(ProxyBodyError::Upstream(error))),
+            Some(Err(error)) => self.end(Some(error)),
             None => self.end(None),
+        }
+    }
+
+    fn poll_upstream(&self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, ProxyBodyError>>> {
+        match &mut *self.held.lock() {
+            Some(held) => Pin::new(&mut held.upstream).poll_frame(cx).map_err(ProxyBodyError::Upstream),
+            // The reader is back, too late.
+            None => Poll::Ready(Some(Err(ProxyBodyError::Revoked))),
         }
     }
 
@@ -172,7 +211,36 @@ impl Streamed {
 
     fn end(&mut self, error: Option<ProxyBodyError>) -> Poll<Option<Result<Frame<Bytes>, ProxyBodyError>>> {
         self.state = State::Done;
-        self.running = None;
+        let held = self.held.lock().take();
+        drop(held);
         Poll::Ready(error.map(Err))
+    }
+}
+
+impl Held {
+    fn revoke(&mut self) {
+        if !self.revoked {
+            self.revoked = true;
+            self.running.revoked();
+        }
+    }
+}
+
+impl Straggler {
+    /// Resolves when the answer is over, or has been ended. Cancel safe; dropped, a reader who has stopped is waited for.
+    pub(crate) async fn end(mut self) {
+        tokio::select! {
+            _ = &mut self.gone => return,
+            () = &mut self.ended => {}
+        }
+        tokio::select! {
+            _ = &mut self.gone => return,
+            () = sleep(READER_DEADLINE) => {}
+        }
+        let held = self.held.upgrade().and_then(|held| held.lock().take());
+        if let Some(mut held) = held {
+            held.revoke();
+            tracing::debug!("an answer that nobody reads was ended with the access that it was given for");
+        }
     }
 }

@@ -34,6 +34,9 @@ use crate::upgrade::splice;
 use crate::upstream::{ApiServerError, BoxError, Upstream};
 use crate::upstreams::Upstreams;
 
+/// Bytes of an answer that a connection takes whether or not somebody reads: it is over before it could stand still.
+const SMALL_ANSWER: u64 = 16 * 1024;
+
 const AUDIT_ID: HeaderName = HeaderName::from_static("audit-id");
 
 /// What the proxy stands on.
@@ -64,7 +67,7 @@ pub struct Proxy {
     pub(crate) metrics: Metrics,
     streams: Streams,
     upstreams: Upstreams,
-    /// Owns every upgraded connection.
+    /// Owns every upgraded connection, and what ends answers that nobody reads.
     spliced: Mutex<JoinSet<()>>,
 }
 
@@ -304,9 +307,7 @@ impl Proxy {
                 let headers = response::switched(head.headers(), protocol).map_err(refused)?;
                 running.answered(StatusCode::SWITCHING_PROTOCOLS);
                 self.metrics.upgraded();
-                let mut spliced = self.spliced.lock();
-                while spliced.try_join_next().is_some() {}
-                spliced.spawn(splice(client, server, running).in_current_span());
+                self.run(splice(client, server, running));
                 Ok(with(StatusCode::SWITCHING_PROTOCOLS, headers, ProxyBody::empty()))
             }
             Answered::Ordinary(response, read) => {
@@ -318,10 +319,21 @@ impl Proxy {
                 }
                 running.answered(head.status);
                 let events = events_of(&head).filter(|_| admitted.watch);
-                let body = ProxyBody::streamed(read, body, running, events);
+                let fits = body.size_hint().exact().is_some_and(|bytes| bytes <= SMALL_ANSWER);
+                let (body, straggler) = ProxyBody::streamed(read, body, running, events);
+                if !fits {
+                    self.run(straggler.end());
+                }
                 Ok(with(head.status, headers, if admitted.upgrade.is_some() { body.ending_soon() } else { body }))
             }
         }
+    }
+
+    /// Owns a task that goes on after its request was answered.
+    fn run(&self, task: impl Future<Output = ()> + Send + 'static) {
+        let mut spliced = self.spliced.lock();
+        while spliced.try_join_next().is_some() {}
+        spliced.spawn(task.in_current_span());
     }
 }
 
