@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use cattle_harness::{Assets, Client, agent_image_name, binary, wait_for, write_agent_image};
 use cattle_images::{Compression, Executable, Image, LayerBuilder, Process, write_archive};
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpListener;
 use url::Url;
@@ -98,8 +98,10 @@ async fn push(stage: &Stage, kubeconfig: &Path, archive: &Path, name: &str) -> a
     let crane = Client::new(Assets::ready().await?.program("crane"), kubeconfig).deadline(PROBE_DEADLINE);
     let home = std::env::var_os("HOME").unwrap_or_default();
     let crane = crane.env("HOME", home).args(["push".as_ref(), archive.as_os_str(), name.as_ref()]);
-    stage.run(&format!("crane push {} {name}", archive.display()), &crane).await?;
-    Ok(())
+    let pushed = stage.run(&format!("crane push {} {name}", archive.display()), &crane).await;
+    pushed.map(drop).with_context(|| {
+        format!("{name} cannot be pushed. Next: `docker login` at that registry, or name another CATTLE_IMAGE_PREFIX")
+    })
 }
 
 async fn write_probe(directory: &Path, name: &str) -> anyhow::Result<PathBuf> {
@@ -154,20 +156,59 @@ async fn probe_cluster(stage: &Stage, place: &Place, target: &Target, image: &st
     place.kubectl(&target.kubeconfig, &remove).ok().await?;
     watched.with_context(|| format!("the probe pod did not run:\n{events}"))?;
     let said = said?.text();
-    anyhow::ensure!(said.contains(PROBE_ANSWER), "a pod cannot reach this machine at {}: {said}\n{events}", target.url);
+    anyhow::ensure!(
+        said.contains(PROBE_ANSWER),
+        "a pod cannot reach this machine at {}: {said}\n{events}\nNext: CATTLE_URL must be a name or an address that leads \
+         from the cluster's pods to this machine, and port {port} must be open.",
+        target.url
+    );
     stage.say("Both work.");
     Ok(())
 }
 
-/// Ends when the pod has ended, however.
+/// Ends when the pod has ended, however, or will not start.
 async fn watch_probe(place: &Place, target: &Target) -> anyhow::Result<()> {
-    let phase = ["get", "pod", PROBE, "--namespace=default", "--output=jsonpath={.status.phase}"];
-    wait_for("the probe pod to end", PROBE_DEADLINE, async || {
-        let phase = place.kubectl(&target.kubeconfig, &phase).ok().await?;
-        anyhow::ensure!(matches!(phase.as_str(), "Succeeded" | "Failed"), "it is {phase}");
-        Ok(())
-    })
-    .await
+    let get = ["get", "pod", PROBE, "--namespace=default", "--output=json"];
+    let progress = wait_for("the probe pod to end", PROBE_DEADLINE, async || {
+        let pod: Value = serde_json::from_str(&place.kubectl(&target.kubeconfig, &get).ok().await?)?;
+        match progress(&pod) {
+            Progress::Runs(phase) => anyhow::bail!("it is {phase}"),
+            done => Ok(done),
+        }
+    });
+    match progress.await? {
+        Progress::NoImage(message) => anyhow::bail!(
+            "the cluster cannot pull from CATTLE_IMAGE_PREFIX={}: {message}\n\
+             Next: make the images there readable for the cluster's nodes (a public repository, or credentials on the \
+             nodes), or name a registry that they reach.",
+            target.image_prefix
+        ),
+        Progress::Runs(_) | Progress::Ended => Ok(()),
+    }
+}
+
+/// How far the probe pod is.
+#[derive(Debug, PartialEq)]
+enum Progress {
+    /// On its way, in this phase.
+    Runs(String),
+    /// Its image was refused, or not found where it was looked for.
+    NoImage(String),
+    /// It has run.
+    Ended,
+}
+
+fn progress(pod: &Value) -> Progress {
+    let phase = pod["status"]["phase"].as_str().unwrap_or("not seen yet");
+    let waiting = &pod["status"]["containerStatuses"][0]["state"]["waiting"];
+    // A first failure (`ErrImagePull`) may be a moment's; by the time of a back-off there was more than one.
+    match (phase, waiting["reason"].as_str()) {
+        ("Succeeded" | "Failed", _) => Progress::Ended,
+        (_, Some("ImagePullBackOff" | "InvalidImageName" | "ErrImageNeverPull")) => {
+            Progress::NoImage(waiting["message"].as_str().unwrap_or("no reason is given").to_owned())
+        }
+        (phase, _) => Progress::Runs(phase.to_owned()),
+    }
 }
 
 /// Tells everybody who asks; ends with an error only.
@@ -178,5 +219,29 @@ async fn answer(listener: &TcpListener) -> anyhow::Error {
             Ok((mut stream, _)) => drop(stream.write_all(format!("{PROBE_ANSWER}\n").as_bytes()).await),
             Err(error) => return error.into(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_probe_that_will_not_start_is_not_waited_for() {
+        let pod = |phase: &str, reason: &str| {
+            let waiting = json!({ "reason": reason, "message": "no such host" });
+            progress(
+                &json!({ "status": { "phase": phase, "containerStatuses": [{ "state": { "waiting": waiting } }] } }),
+            )
+        };
+        let runs = |phase: &str| Progress::Runs(phase.to_owned());
+        assert_eq!(progress(&json!({ "status": {} })), runs("not seen yet"));
+        assert_eq!(pod("Pending", "ContainerCreating"), runs("Pending"));
+        assert_eq!(pod("Pending", "ErrImagePull"), runs("Pending"), "it is tried again");
+        for refused in ["ImagePullBackOff", "InvalidImageName"] {
+            assert_eq!(pod("Pending", refused), Progress::NoImage("no such host".to_owned()));
+        }
+        assert_eq!(progress(&json!({ "status": { "phase": "Succeeded" } })), Progress::Ended);
+        assert_eq!(progress(&json!({ "status": { "phase": "Failed" } })), Progress::Ended);
     }
 }

@@ -29,9 +29,8 @@ pub(crate) fn how_to_go_on(stage: &Stage, place: &Place) {
     stage.heading("It runs. To go on:");
     stage.say(&format!(
         "
-  export PATH={bin}:$PATH KUBECONFIG={kubeconfig}
+  export PATH={bin}:$PATH KUBECONFIG={kubeconfig} CATTLE_CLI_CONFIG={config}
   kubectl get pods -A -w                            # any kubectl command, through the server
-  alias cattle='cattle --config {config}'
   cattle cluster status {CLUSTER}
   cattle user create ann && cattle cluster member add {CLUSTER} ann
 

@@ -92,12 +92,24 @@ async fn somebodys_cluster_is_probed_registered_and_left_as_it_was() {
     let directory = Path::new("/var/tmp").join(format!("demo{:x}-theirs", std::process::id()));
     let stop = Stop(&directory);
     let (kubeconfig, prefix) = (cluster.kubeconfig(), format!("{registry}/team"));
-    let start = |url: String| {
+    let start_from = |prefix: &str, url: &str| {
         demo(
             &directory,
-            &["start", "--kubeconfig", kubeconfig.to_str().unwrap(), "--image-prefix", &prefix, "--url", &url],
+            &["start", "--kubeconfig", kubeconfig.to_str().unwrap(), "--image-prefix", prefix, "--url", url],
         )
     };
+    let start = |url: String| start_from(&prefix, &url);
+    // This machine reaches the registry by another name, the nodes do not: the step and what to do are named.
+    let elsewhere = format!("localhost:{registry_port}/team");
+    let unpullable = start_from(&elsewhere, &format!("https://{host}:{server_port}"));
+    let shown = text(&unpullable);
+    assert!(!unpullable.status.success());
+    assert!(shown.contains(&format!("cannot pull from CATTLE_IMAGE_PREFIX={elsewhere}")), "{shown}");
+    assert!(shown.contains("Next: "), "{shown}");
+    let pushed_nowhere = start_from("127.0.0.1:1/team", &format!("https://{host}:{server_port}"));
+    let shown = text(&pushed_nowhere);
+    assert!(!pushed_nowhere.status.success() && shown.contains("docker login"), "{shown}");
+    assert_eq!(cluster.kubectl(["get", "namespaces,clusterroles", "--output=name"]).ok().await.unwrap(), before);
     // An address that is not this machine: the probe says so, and nothing was changed.
     let unreachable = start(format!("https://198.18.255.1:{server_port}"));
     assert!(!unreachable.status.success());
