@@ -118,14 +118,13 @@ impl CliError {
     /// Whether a server of another version could be the reason: it does not understand us, or we do not understand it.
     #[must_use]
     pub fn may_be_skew(&self) -> bool {
-        match self {
-            Self::Answer(_) | Self::Api(ApiError::Answer { .. }) => true,
-            // A 404 without a reason is of something that knows no Kubernetes API at this path.
-            Self::Api(ApiError::Status { status, reason, .. }) => {
-                matches!(status, 400 | 405 | 406 | 415) || (*status == 404 && reason.is_empty())
-            }
-            _ => false,
-        }
+        let unread = matches!(
+            self,
+            Self::Answer(_)
+                | Self::Api(ApiError::Answer { .. } | ApiError::Status { status: 400 | 405 | 406 | 415, .. })
+        );
+        // A 404 without a reason is of something that knows no Kubernetes API at this path.
+        unread || matches!(self, Self::Api(ApiError::Status { status: 404, reason, .. }) if reason.is_empty())
     }
 
     /// What the person can do now.
@@ -156,10 +155,7 @@ impl CliError {
             Self::Write(error) => return error.next_step(),
             Self::Usage(_) => "cattle --help, or COMMAND --help, shows how",
             Self::NotReady(_) => "cattle cluster status NAME shows every hop; wait longer with --timeout",
-            Self::NotFound { .. }
-            | Self::NotConfirmed
-            | Self::Io(_)
-            | Self::Render(_) => return None,
+            Self::NotFound { .. } | Self::NotConfirmed | Self::Io(_) | Self::Render(_) => return None,
         };
         Some(text.to_owned())
     }

@@ -119,7 +119,7 @@ fn merge_data(mut merged: Node, incoming: &Node, current: Option<&str>) -> Node 
     }
     let has_current = merged.get("current-context").and_then(Node::as_text).is_some_and(|name| !name.is_empty());
     let theirs = incoming.get("current-context").and_then(Node::as_text);
-    if let Some(context) = current.or(theirs.filter(|_| !has_current)) {
+    if let Some(context) = current.or_else(|| theirs.filter(|_| !has_current)) {
         merged.set("current-context", Node::text(context));
     }
     merged

@@ -152,7 +152,11 @@ async fn other_versions_are_named_where_they_may_be_the_reason() {
         let done = machine.run(&["cluster", "list"], "").await;
         assert!(done.code != 0 && done.err.contains(note) == named, "{}", done.err);
     }
-    server.on("GET", "/version", Answer::json(200, json!({ "gitVersion": concat!("v1.33.0+cattle", env!("CARGO_PKG_VERSION")) })));
+    server.on(
+        "GET",
+        "/version",
+        Answer::json(200, json!({ "gitVersion": concat!("v1.33.0+cattle", env!("CARGO_PKG_VERSION")) })),
+    );
     server.on("GET", CLUSTERS, Answer::text(200, "<html>"));
     let done = machine.run(&["cluster", "list"], "").await;
     assert!(!done.err.contains("note:"), "{}", done.err);

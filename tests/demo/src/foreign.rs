@@ -173,7 +173,7 @@ async fn watch_probe(place: &Place, target: &Target) -> anyhow::Result<()> {
         let pod: Value = serde_json::from_str(&place.kubectl(&target.kubeconfig, &get).ok().await?)?;
         match progress(&pod) {
             Progress::Runs(phase) => anyhow::bail!("it is {phase}"),
-            done => Ok(done),
+            done @ (Progress::NoImage(_) | Progress::Ended) => Ok(done),
         }
     });
     match progress.await? {

@@ -11,7 +11,7 @@ use cattle_harness::{Authority, wait_for};
 use rustls::ServerConfig;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::{AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
@@ -146,14 +146,14 @@ async fn talk(tls: TlsStream<TcpStream>, counts: &Counts) -> io::Result<()> {
     let (mut read, mut write) = tokio::io::split(tls);
     tokio::select! {
         ended = read.read_u8() => ended.map(drop),
-        failed = async {
-            loop {
-                if let Err(error) = write.write_all(&chunk).await {
-                    return Err(error);
-                }
-                counts.written.fetch_add(chunk.len(), Ordering::SeqCst);
-            }
-        } => failed,
+        failed = pour(&mut write, &chunk, counts) => failed,
+    }
+}
+
+async fn pour(write: &mut (impl AsyncWrite + Unpin), chunk: &[u8], counts: &Counts) -> io::Result<()> {
+    loop {
+        write.write_all(chunk).await?;
+        counts.written.fetch_add(chunk.len(), Ordering::SeqCst);
     }
 }
 
