@@ -79,26 +79,12 @@ pub fn server_cluster_role() -> RoleTable {
             &["create"],
             "`cattle-impersonation-system`, made again when it was deleted by hand (RBAC cannot limit `create` by name)",
         ),
-        grant(
-            &[""],
-            &["namespaces"],
-            ours,
-            &["delete", "patch"],
-            "repair of our namespaces' labels; their removal when the cluster is deleted",
-        ),
-        grant(
-            &[""],
-            &["nodes"],
-            &[],
-            &["get", "list", "watch"],
-            "which node an agent's pod runs on, and the cluster's nodes",
-        ),
-        grant(&[""], &["events"], &[], &["get", "list", "watch"], "why an agent's pod does not start"),
+        grant(&[""], &["namespaces"], ours, &["delete"], "removal of our namespaces when the cluster is deleted"),
         grant(
             &["scheduling.k8s.io"],
             &["priorityclasses"],
             &[names::AGENT_PRIORITY_CLASS],
-            &["delete", "get", "patch"],
+            &["delete", "get"],
             "removal of the agent's priority class when the cluster is deleted",
         ),
         Grant {
@@ -137,17 +123,13 @@ pub fn impersonation_role() -> RoleTable {
 /// Role of the server's account inside [`names::NAMESPACE`].
 #[must_use]
 pub fn server_role() -> RoleTable {
-    let grants = vec![
-        grant(&[""], &["serviceaccounts/token"], &[names::SERVER_ACCOUNT], &["create"], "renewal of its own token"),
-        grant(
-            &[""],
-            &["pods"],
-            &[],
-            &["get", "list", "watch"],
-            "the node of an agent's pod, where tokens do not name it (Kubernetes before 1.32)",
-        ),
-        grant(&["apps"], &["deployments"], &[], &["get", "list", "watch"], "state of the agent"),
-    ];
+    let grants = vec![grant(
+        &[""],
+        &["serviceaccounts/token"],
+        &[names::SERVER_ACCOUNT],
+        &["create"],
+        "renewal of its own token",
+    )];
     RoleTable { name: names::SERVER_ROLE, scope: "Role in `cattle-system`, bound to ServiceAccount `cattle`", grants }
 }
 
