@@ -14,7 +14,7 @@ use cattle_store::{Page, Secret, SqliteStore, Store, StoreError, Transaction, Wr
 use serde_json::json;
 
 use crate::fixture::{create, key, name, put, unsealed, user};
-use crate::power::{Trace, strace_works};
+use crate::power::{Trace, must_trace};
 
 /// Where the child writes.
 const DIRECTORY: &str = "CATTLE_TEST_WRITER_DIRECTORY";
@@ -66,9 +66,7 @@ const CUTS: usize = 200;
 /// Writes that were not fsynced are dropped or torn at 200 points of a run; at 40 of them in the short tier.
 #[tokio::test]
 async fn power_is_cut_at_any_point() {
-    if !strace_works() {
-        return;
-    }
+    must_trace();
     let directory = tempfile::tempdir().expect("a directory");
     let trace = recorded(directory.path(), false).await;
     let matrix = Matrix::of_this_run("power cuts");
@@ -81,9 +79,7 @@ async fn power_is_cut_at_any_point() {
 /// The test above can fail: without fsync the same cuts lose what was acknowledged.
 #[tokio::test]
 async fn without_sync_a_power_cut_is_found() {
-    if !strace_works() {
-        return;
-    }
+    must_trace();
     let directory = tempfile::tempdir().expect("a directory");
     let trace = recorded(directory.path(), true).await;
     let matrix = Matrix::of_this_run("power cuts without sync");
@@ -99,9 +95,7 @@ async fn without_sync_a_power_cut_is_found() {
 /// A disk that fails an fsync is not trusted again, and nothing that was acknowledged is lost.
 #[tokio::test]
 async fn a_failed_fsync_stops_all_changes() {
-    if !strace_works() {
-        return;
-    }
+    must_trace();
     let directory = tempfile::tempdir().expect("a directory");
     prepare(directory.path()).await;
     let mut command = Command::new("strace");
