@@ -115,6 +115,12 @@ impl ApiError {
     pub fn is_not_found(&self) -> bool {
         matches!(self, Self::Status { status: 404, .. })
     }
+
+    /// Whether the user may not do it, or may not know.
+    #[must_use]
+    pub fn is_forbidden(&self) -> bool {
+        matches!(self, Self::Status { status: 403, .. })
+    }
 }
 
 impl Client {

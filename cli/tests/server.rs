@@ -329,3 +329,19 @@ async fn a_kubeconfig_is_merged_into_the_file_that_kubectl_uses() {
     let renamed = machine.run(&["kubeconfig", "prod", "--context", "eu"], "").await;
     assert!(renamed.out.contains("current-context: eu"), "{}", renamed.out);
 }
+
+/// With the record goes the owner's right to see it: the server's answer to the last look is 403.
+#[tokio::test]
+async fn an_owner_who_may_not_look_any_more_has_deleted_the_cluster() {
+    let (server, machine) = (server().await, Machine::new());
+    signed_in(&server, &machine).await;
+    let clusters = "/apis/management.cattle.io/v3/clusters";
+    let item = json!({ "metadata": { "name": "c-abcde" }, "spec": { "displayName": "prod" } });
+    server.on("GET", clusters, Answer::json(200, json!({ "items": [item] })));
+    server.on("DELETE", &format!("{clusters}/c-abcde"), Answer::json(200, json!({})));
+    let status = json!({ "kind": "Status", "reason": "Forbidden", "message": "no", "code": 403 });
+    server.on("GET", &format!("{clusters}/c-abcde"), Answer::json(403, status));
+    let done = machine.run(&["cluster", "delete", "prod", "--yes", "--timeout", "60s"], "").await;
+    assert_eq!(done.code, 0, "{}", done.err);
+    assert!(done.err.contains("was deleted"), "{}", done.err);
+}

@@ -75,7 +75,7 @@ pub(super) async fn until(
                 Look::Reached => return Ok(Some(cluster)),
                 Look::Waiting(state) => state,
             },
-            Err(error) if error.is_not_found() && wanted == WaitFor::Deleted => return Ok(None),
+            Err(error) if wanted == WaitFor::Deleted && is_gone(&error) => return Ok(None),
             Err(error) if may_pass(&error) => error.to_string(),
             Err(error) => return Err(error.into()),
         };
@@ -107,6 +107,11 @@ fn look(cluster: &Value, wanted: WaitFor) -> Look {
     let refused = text(cluster, "/status/registration/lastRefusal/message");
     let refused = if refused.is_empty() { refused } else { format!(" (last registration refused: {refused})") };
     Look::Waiting(format!("{kind}: {reason}: {message}{refused}"))
+}
+
+/// An owner's right to see the cluster goes with the record: from then on the server says 403, as it does to strangers.
+fn is_gone(error: &ApiError) -> bool {
+    error.is_not_found() || error.is_forbidden()
 }
 
 fn may_pass(error: &ApiError) -> bool {
