@@ -147,6 +147,7 @@ async fn a_backup_of_a_running_server_is_the_same_server_elsewhere() -> anyhow::
     let mut restored = Server::launch(launch(&revoked)).await?;
     let answer = restored.get("/apis/management.cattle.io/v3/clusters", &user).await?;
     ensure!(answer.status() == 401, "a revoked token is good: {}", answer.status());
+    ensure!(restored.manifest(&id, &token).await.is_err(), "a revoked registration token is good");
     restored.sign_in_admin().await?;
     ensure!(self::objects(&restored).await? == objects, "revoking tokens changed something else");
     Ok(())

@@ -6,7 +6,11 @@ use std::{
 };
 
 use anyhow::{Context, bail};
-use cattle_api::{Secret, ext::Token};
+use cattle_api::{
+    Secret,
+    ext::{Kubeconfig, Token},
+    management::ClusterRegistrationToken,
+};
 use cattle_auth::{Passwords, bootstrap};
 use cattle_store::{SqliteStore, Store, Typed, sqlite};
 use kube::ResourceExt;
@@ -41,13 +45,9 @@ pub(super) async fn restore(args: &RestoreArgs) -> anyhow::Result<()> {
     .await??;
     say(&format!("restored: {info:?}"));
     if revoke {
-        let store: Arc<dyn Store> = Arc::new(SqliteStore::open(&data_dir)?);
-        let tokens = Typed::<Token>::new(store);
-        let (list, _) = tokens.list(None).await?;
-        for token in &list {
-            tokens.delete(None, &token.name_any()).await?;
-        }
-        say(&format!("{} tokens were revoked; everybody signs in anew", list.len()));
+        let (tokens, registrations) = revoke_all(&(Arc::new(SqliteStore::open(&data_dir)?) as Arc<dyn Store>)).await?;
+        say(&format!("{tokens} tokens were revoked; everybody signs in anew, and makes new kubeconfigs"));
+        say(&format!("{registrations} registration tokens were revoked; connected clusters do not need theirs"));
     } else {
         say("Tokens that were revoked after the backup was taken are good again; --revoke-tokens ends them all.");
     }
@@ -64,6 +64,25 @@ pub(super) async fn reset_admin(args: &DataDirArgs) -> anyhow::Result<()> {
     let password = admin.password.expose_str().unwrap_or_default();
     say(&format!("administrator: {}\npassword:      {password}\nThe next login changes it.", admin.username));
     Ok(())
+}
+
+/// Ends every credential that a backup brings back: sign-ins and kubeconfigs, and what registers clusters. Gives how many.
+async fn revoke_all(store: &Arc<dyn Store>) -> anyhow::Result<(usize, usize)> {
+    let tokens = Typed::<Token>::new(Arc::clone(store));
+    let (signed_in, _) = tokens.list(None).await?;
+    for token in &signed_in {
+        tokens.delete(None, &token.name_any()).await?;
+    }
+    let kubeconfigs = Typed::<Kubeconfig>::new(Arc::clone(store));
+    for kubeconfig in &kubeconfigs.list(None).await?.0 {
+        kubeconfigs.delete(None, &kubeconfig.name_any()).await?;
+    }
+    let registrations = Typed::<ClusterRegistrationToken>::new(Arc::clone(store));
+    let (registering, _) = registrations.list(None).await?;
+    for token in &registering {
+        registrations.delete(token.namespace().as_deref(), &token.name_any()).await?;
+    }
+    Ok((signed_in.len(), registering.len()))
 }
 
 fn passphrase(from_stdin: bool, new: bool) -> anyhow::Result<Secret> {
