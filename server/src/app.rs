@@ -13,7 +13,7 @@ use cattle_controllers::{ClusterControllers, Context, registration::Registration
 use cattle_gateway::{Gateway, GatewayConfig};
 use cattle_proxy::{Dependencies, Limits, Metrics, Proxy};
 use cattle_runtime::{Runtime, shutdown::Shutdown};
-use cattle_store::{SqliteStore, Store, sqlite::OpenError};
+use cattle_store::{SqliteStore, Store, Typed, sqlite::OpenError};
 use jiff::Timestamp;
 use prometheus_client::registry::Registry;
 use tokio::net::TcpListener;
@@ -286,7 +286,14 @@ impl Parts {
         );
         let certificates = Certificates::new(Arc::clone(&certificate), &ca_certs);
         let renewal = renewal(config.tls.clone(), url.clone(), Arc::clone(&store), certificate, ca_certs.clone());
-        let import = Import::new(registrations, settings.clone(), url.to_string(), server_id, ca_certs.clone());
+        let import = Import::new(
+            registrations,
+            Typed::new(Arc::clone(&store)),
+            settings.clone(),
+            url.to_string(),
+            server_id,
+            ca_certs.clone(),
+        );
         let router = Router {
             revocations: revocations.clone(),
             login: cattle_auth::routes(Arc::new(login)),

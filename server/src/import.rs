@@ -6,10 +6,14 @@
 use std::sync::Arc;
 
 use axum::body::Body;
-use cattle_api::{Secret, management::setting::known};
+use cattle_api::{
+    Secret,
+    management::{Cluster, setting::known},
+};
 use cattle_controllers::registration::{Registrations, TokenRefused};
-use cattle_manifest::{Image, ImportManifest, Registry};
+use cattle_manifest::{EnvVar, Image, ImportManifest, Registry};
 use cattle_proto::id::ClusterId;
+use cattle_store::Typed;
 use http::{Response, StatusCode};
 
 use crate::{
@@ -26,6 +30,7 @@ const AGENT_IMAGE: &str = concat!("cattle/cluster-agent:v", env!("CARGO_PKG_VERS
 /// Renders import manifests.
 pub struct Import {
     registrations: Arc<Registrations>,
+    clusters: Typed<Cluster>,
     settings: Settings,
     server_url: String,
     server_id: String,
@@ -39,7 +44,7 @@ enum RenderError {
     Parameter(#[from] cattle_manifest::ParameterError),
     #[error("the manifest cannot be written")]
     Yaml(#[from] cattle_manifest::YamlError),
-    #[error("the settings cannot be read")]
+    #[error("the settings or the record cannot be read")]
     Store(#[from] cattle_store::StoreError),
 }
 
@@ -48,12 +53,13 @@ impl Import {
     #[must_use]
     pub fn new(
         registrations: Arc<Registrations>,
+        clusters: Typed<Cluster>,
         settings: Settings,
         server_url: String,
         server_id: String,
         ca_certs: String,
     ) -> Self {
-        Self { registrations, settings, server_url, server_id, ca_certs }
+        Self { registrations, clusters, settings, server_url, server_id, ca_certs }
     }
 
     /// Answers a request for the rest of the path behind [`PREFIX`].
@@ -84,6 +90,8 @@ impl Import {
     async fn render(&self, token: &Secret, cluster: &ClusterId) -> Result<String, RenderError> {
         let registry = self.settings.value(known::SYSTEM_DEFAULT_REGISTRY).await?;
         let registry: Option<Registry> = if registry.is_empty() { None } else { Some(registry.parse()?) };
+        let record = self.clusters.get(None, cluster.as_str()).await?;
+        let variables = record.map(|record| record.spec.agent_env_vars).unwrap_or_default();
         let manifest = ImportManifest {
             server_url: self.server_url.parse()?,
             ca_checksum: checksum(&self.ca_certs).map(|sum| sum.parse()).transpose()?,
@@ -92,7 +100,7 @@ impl Import {
             registration_token: token.expose_str().unwrap_or_default().parse()?,
             image: AGENT_IMAGE.parse::<Image>()?,
             registry,
-            agent_env: Vec::new(),
+            agent_env: variables.iter().map(|env| EnvVar::new(&env.name, &env.value)).collect::<Result<_, _>>()?,
         };
         Ok(manifest.build()?.to_yaml()?)
     }

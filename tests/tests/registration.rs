@@ -20,7 +20,10 @@ async fn a_cluster_registers_with_a_manifest_and_nobody_else_in_its_place() -> a
     let mut member = member;
     let token = server.add_registration_token(&member.id).await?;
     let expiring = expiring_token(&server, &member.id).await?;
+    let env = json!({ "spec": { "agentEnvVars": [{ "name": "NO_PROXY", "value": "localhost" }] } });
+    server.patch(&format!("{CLUSTERS}/{}", member.id), &env).await?;
     let manifest = server.manifest(&member.id, &token).await?;
+    ensure!(manifest.contains("NO_PROXY"), "the agents' environment does not stand in the manifest: {manifest}");
 
     applying_it_again_changes_nothing(&server, &member).await?;
     the_import_path_tells_strangers_nothing(&server, &member.id).await?;

@@ -71,6 +71,13 @@ pub fn is_cluster_name(name: &str) -> bool {
     }
 }
 
+/// An environment variable's name: a C identifier of at most 128 characters.
+#[must_use]
+pub fn is_env_name(name: &str) -> bool {
+    let inner = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
+    (1..=128).contains(&name.len()) && name.bytes().all(inner) && !name.as_bytes()[0].is_ascii_digit()
+}
+
 fn is_label_of_any_length(label: &str) -> bool {
     let inner = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
     !label.is_empty() && label.bytes().all(inner) && !label.starts_with('-') && !label.ends_with('-')

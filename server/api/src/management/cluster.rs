@@ -54,6 +54,21 @@ pub struct ClusterSpec {
     /// Allows the next registration to replace the cluster's CA, once.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rebind: Option<Rebind>,
+    /// Environment of the agents, such as `HTTPS_PROXY` and `NO_PROXY` (Rancher's field). It stands in the next manifest;
+    /// whoever may read the cluster reads it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub agent_env_vars: Vec<AgentEnvVar>,
+}
+
+/// An environment variable of the agents.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct AgentEnvVar {
+    /// A C identifier that does not begin with `CATTLE_`: those pin the server.
+    pub name: String,
+    /// Literal; `$(NAME)` is refused.
+    #[serde(default)]
+    pub value: String,
 }
 
 /// An administrator's consent to a new CA of a bound cluster.
@@ -202,9 +217,37 @@ impl Kind for Cluster {
         {
             errors.push("spec.rebind.caSha256", FieldProblem::Invalid, "must be a SHA-256 sum in 64 hex digits");
         }
+        self.validate_agent_env(errors);
         let uid = |cluster: &Self| Some(cluster.status.as_ref()?.identity.as_ref()?.kube_system_uid.clone());
         if let Some(bound) = old.and_then(uid) {
             errors.unchanged("status.identity.kubeSystemUid", &Some(bound), &uid(self));
+        }
+    }
+}
+
+/// Most variables of [`ClusterSpec::agent_env_vars`], and longest value; the manifest has the same bounds.
+const MAX_AGENT_ENV: usize = 64;
+const MAX_AGENT_ENV_VALUE: usize = 4096;
+
+impl Cluster {
+    fn validate_agent_env(&self, errors: &mut FieldErrors) {
+        let variables = &self.spec.agent_env_vars;
+        if variables.len() > MAX_AGENT_ENV {
+            errors.push("spec.agentEnvVars", FieldProblem::Invalid, format!("at most {MAX_AGENT_ENV}"));
+        }
+        for (at, AgentEnvVar { name, value }) in variables.iter().take(MAX_AGENT_ENV).enumerate() {
+            if !names::is_env_name(name) || name.to_ascii_uppercase().starts_with("CATTLE_") {
+                let detail = "must be letters, digits and `_`, not begin with a digit, and not with `CATTLE_`";
+                errors.push(format!("spec.agentEnvVars[{at}].name"), FieldProblem::Invalid, detail);
+            }
+            if variables[..at].iter().any(|other| other.name == *name) {
+                let detail = "stands there twice";
+                errors.push(format!("spec.agentEnvVars[{at}].name"), FieldProblem::Duplicate, detail);
+            }
+            if value.len() > MAX_AGENT_ENV_VALUE || value.chars().any(char::is_control) || value.contains("$(") {
+                let detail = "must be at most 4096 bytes without control characters and without `$(`";
+                errors.push(format!("spec.agentEnvVars[{at}].value"), FieldProblem::Invalid, detail);
+            }
         }
     }
 }
