@@ -12,8 +12,8 @@ use tokio_util::sync::CancellationToken;
 use crate::context::Context;
 use crate::fetch::{self, FetchError};
 
-/// Keys rotate rarely; an agent with a token of a new key registers again in the meantime.
-const REFRESH: Duration = Duration::from_secs(30 * 60);
+/// Agents renew their tokens at four fifths of an hour, and the last proof stands until then: a new key is known in that time.
+const REFRESH: Duration = Duration::from_secs(5 * 60);
 const RETRY: Duration = Duration::from_secs(30);
 const DEADLINE: Duration = Duration::from_secs(20);
 

@@ -10,7 +10,7 @@ use cattle_proto::secret::Secret;
 use cattle_tunnel::{CloseReason, ControlReceiver, ControlSender, FrameError, ServerEnd, SessionHandle};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{mpsc, watch};
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use crate::accept::jitter;
 use crate::authority::AgentIdentity;
@@ -19,6 +19,8 @@ use crate::registry::{Command, Place, unix_now};
 
 /// Time for the agent's first control message, and for one of ours to leave.
 const CONTROL_TIME: Duration = Duration::from_secs(10);
+/// Between two looks at a proof that cannot be judged yet.
+const JUDGE_AGAIN: Duration = Duration::from_secs(5);
 
 /// Why the server ends a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,6 +59,7 @@ where
             inner,
             handle: &handle,
             expires_at: place.member.identity.expires_at,
+            unjudged: None,
             stopping: inner.stopping.subscribe(),
             place,
             sender,
@@ -82,6 +85,8 @@ struct Serving<'a> {
     /// The session's place in the registry; given up when this is dropped.
     place: Place,
     expires_at: u64,
+    /// A newer proof that cannot be judged yet, and when it is judged again.
+    unjudged: Option<(Instant, Secret)>,
     stopping: watch::Receiver<Option<Duration>>,
     sender: ControlSender<ServerMessage>,
     receiver: ControlReceiver<AgentMessage>,
@@ -93,8 +98,10 @@ impl Serving<'_> {
     async fn control(&mut self) -> End {
         loop {
             let proof_left = proof_left(self.expires_at, unix_now());
+            let judge_again = self.unjudged.as_ref().map_or_else(Instant::now, |(at, _)| *at);
             let end = tokio::select! {
                 message = self.receiver.recv() => self.receive(message).await,
+                () = sleep_until(judge_again), if self.unjudged.is_some() => self.judge_again().await,
                 Some(command) = self.commands.recv() => self.obey(command).await,
                 () = sleep(proof_left) => self.still_proved(),
                 () = self.place.member.superseded() => Err(End::Superseded),
@@ -119,7 +126,7 @@ impl Serving<'_> {
             Ok(Some(AgentMessage::ServerCredentialFailed(failure))) => {
                 events.server_credential_failed(cluster, failure).await;
             }
-            Ok(Some(AgentMessage::Proof { token })) => return self.prove(&token).await,
+            Ok(Some(AgentMessage::Proof { token })) => return self.prove(token).await,
             Ok(Some(AgentMessage::Leaving)) => return Err(End::Leaving),
             Ok(None) | Err(FrameError::Io(_)) => return Err(End::Gone),
             Err(error) => {
@@ -135,18 +142,30 @@ impl Serving<'_> {
         if over { Err(End::Unproved(RejectCode::TokenExpired)) } else { Ok(()) }
     }
 
+    async fn judge_again(&mut self) -> Result<(), End> {
+        match self.unjudged.take() {
+            Some((_, token)) => self.prove(token).await,
+            None => Ok(()),
+        }
+    }
+
     /// Takes a new token of the same agent as proof for longer. One that cannot be judged now changes nothing.
-    async fn prove(&mut self, token: &Secret) -> Result<(), End> {
+    ///
+    /// A key that is not known may be one that the cluster has begun to sign with since its keys were read. They are read
+    /// again through sessions, so this one stays until its last proof is over, and the token is judged again until then.
+    async fn prove(&mut self, token: Secret) -> Result<(), End> {
+        self.unjudged = None;
         let known = &self.place.member.identity;
-        let judging = self.inner.authority.authenticate(&known.cluster, token);
+        let judging = self.inner.authority.authenticate(&known.cluster, &token);
         match timeout(CONTROL_TIME, judging).await {
             Ok(Ok(new)) if new.pod == known.pod && new.kind == known.kind && new.cluster == known.cluster => {
                 self.expires_at = self.expires_at.max(new.expires_at);
                 Ok(())
             }
             Ok(Ok(_)) => Err(End::Unproved(RejectCode::WrongSubject)),
-            Ok(Err(RejectCode::Internal | RejectCode::Busy)) | Err(_) => {
-                tracing::warn!("a new proof could not be judged; the last one stands");
+            Ok(Err(RejectCode::Internal | RejectCode::Busy | RejectCode::UnknownSigningKey)) | Err(_) => {
+                tracing::warn!("a new proof cannot be judged yet; the last one stands");
+                self.unjudged = Some((Instant::now() + JUDGE_AGAIN, token));
                 Ok(())
             }
             Ok(Err(code)) => Err(End::Unproved(code)),

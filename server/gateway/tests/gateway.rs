@@ -3,6 +3,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use cattle_gateway::{
@@ -29,10 +30,13 @@ use tokio::task::JoinSet;
 
 const TIME: Duration = Duration::from_secs(20);
 
-/// Believes tokens `agent <pod> <seconds to live>`, and registers `c-new00` with `registration-token`.
+/// Believes tokens `agent/<pod>/<seconds to live>`, and registers `c-new00` with `registration-token`. Tokens that begin
+/// with `rotated` are signed by a key that is not known before `rotated`.
 #[derive(Default)]
 struct Authority {
     registered: Mutex<Vec<String>>,
+    rotated: AtomicBool,
+    unknown: AtomicUsize,
 }
 
 impl AgentAuthority for Authority {
@@ -46,9 +50,15 @@ impl AgentAuthority for Authority {
                 std::future::pending::<()>().await;
             }
             let mut parts = token.expose().split('/');
-            let (Some("agent"), Some(pod), Some(lives)) = (parts.next(), parts.next(), parts.next()) else {
+            let (Some(signer @ ("agent" | "rotated")), Some(pod), Some(lives)) =
+                (parts.next(), parts.next(), parts.next())
+            else {
                 return Err(RejectCode::Unauthenticated);
             };
+            if signer == "rotated" && !self.rotated.load(Ordering::SeqCst) {
+                self.unknown.fetch_add(1, Ordering::SeqCst);
+                return Err(RejectCode::UnknownSigningKey);
+            }
             let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
             Ok(AgentIdentity {
                 cluster: cluster.clone(),
@@ -482,6 +492,21 @@ async fn a_proof_that_ends_ends_the_session_and_a_new_one_keeps_it() {
     // Another pod's token is no proof of this one's.
     kept.control.send(&AgentMessage::Proof { token: Secret::new("agent/pod-9/3600".to_owned()) }).await.unwrap();
     tokio::time::timeout(TIME, kept.session.closed()).await.expect("a foreign proof ends the session");
+}
+
+/// The cluster signs with a new key, which the server reads through this very session.
+#[tokio::test]
+async fn a_proof_of_a_new_key_is_judged_again_while_the_last_one_stands() {
+    let mut rig = Rig::new().await;
+    let mut kept = rig.echo(&hello("c-abcde", 1, "agent/pod-1/-45")).await;
+    let lost = rig.echo(&hello("c-other", 2, "agent/pod-2/-45")).await;
+    let proof = |pod: &str| AgentMessage::Proof { token: Secret::new(format!("rotated/{pod}/3600")) };
+    kept.control.send(&proof("pod-1")).await.unwrap();
+    rig.eventually("the proof is looked at", |rig| rig.authority.unknown.load(Ordering::SeqCst) > 0).await;
+    rig.authority.rotated.store(true, Ordering::SeqCst);
+    tokio::time::timeout(TIME, lost.session.closed()).await.expect("the proof is over");
+    assert_eq!(kept.session.close_reason(), None);
+    echoes(&rig, "c-abcde").await;
 }
 
 #[tokio::test]
