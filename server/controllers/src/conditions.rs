@@ -11,17 +11,18 @@ use crate::health::Health;
 
 /// `Registered`, `Connected` and `Ready`, and `Removed` for a cluster that is being deleted.
 ///
-/// `health` counts only while the cluster is connected; `removal` only once it is being deleted.
+/// `health` counts only while the cluster is connected; `removal` only once it is being deleted. `started` is when this
+/// server began to look: what is as it is since before then has that time, the same at each reading.
 #[must_use]
 pub fn conditions(
     cluster: &Cluster,
     link: Link,
     health: Option<&Health>,
     removal: Option<&Progress>,
-    now: Timestamp,
+    started: Timestamp,
 ) -> Vec<Condition> {
     let mut conditions =
-        vec![registered(cluster, now), connected(cluster, link, now), ready(cluster, link, health, now)];
+        vec![registered(cluster, started), connected(cluster, link, started), ready(cluster, link, health, started)];
     if let Some(since) = &cluster.metadata.deletion_timestamp {
         let waits = !link.connected && is_bound(cluster);
         let (reason, message) = match removal {
@@ -43,11 +44,11 @@ fn is_bound(cluster: &Cluster) -> bool {
     cluster.status.as_ref().is_some_and(|status| status.identity.is_some())
 }
 
-fn registered(cluster: &Cluster, now: Timestamp) -> Condition {
+fn registered(cluster: &Cluster, started: Timestamp) -> Condition {
     let registration = cluster.status.as_ref().and_then(|status| status.registration.as_ref());
     let refusal = registration.and_then(|registration| registration.last_refusal.as_ref());
     if is_bound(cluster) {
-        let at = registration.and_then(|registration| registration.registered_at.clone()).unwrap_or(Time(now));
+        let at = registration.and_then(|registration| registration.registered_at.clone()).unwrap_or(Time(started));
         let message = refusal.map(|refusal| format!("an attempt to register was refused since: {}", refusal.message));
         return Condition::new(ConditionType::Registered, true, Reason::Registered, message.unwrap_or_default(), at);
     }
@@ -60,15 +61,15 @@ fn registered(cluster: &Cluster, now: Timestamp) -> Condition {
             refusal.at.clone(),
         ),
         None => {
-            let at = cluster.metadata.creation_timestamp.clone().unwrap_or(Time(now));
+            let at = cluster.metadata.creation_timestamp.clone().unwrap_or(Time(started));
             let message = "apply the import manifest in the cluster";
             Condition::new(ConditionType::Registered, false, Reason::WaitingForRegistration, message, at)
         }
     }
 }
 
-fn connected(cluster: &Cluster, link: Link, now: Timestamp) -> Condition {
-    let since = Time(link.since.unwrap_or(now));
+fn connected(cluster: &Cluster, link: Link, started: Timestamp) -> Condition {
+    let since = Time(link.since.unwrap_or_else(|| looked_at_since(cluster, started)));
     if link.connected {
         return Condition::new(ConditionType::Connected, true, Reason::AgentConnected, "", since);
     }
@@ -81,12 +82,12 @@ fn connected(cluster: &Cluster, link: Link, now: Timestamp) -> Condition {
     Condition::new(ConditionType::Connected, false, reason, message, since)
 }
 
-fn ready(cluster: &Cluster, link: Link, health: Option<&Health>, now: Timestamp) -> Condition {
+fn ready(cluster: &Cluster, link: Link, health: Option<&Health>, started: Timestamp) -> Condition {
     let not_ready = |status: ConditionStatus, reason, message: String, since| {
         Condition::new(ConditionType::Ready, status, reason, message, Time(since))
     };
     if !is_bound(cluster) {
-        let since = cluster.metadata.creation_timestamp.as_ref().map_or(now, |time| time.0);
+        let since = cluster.metadata.creation_timestamp.as_ref().map_or(started, |time| time.0);
         return not_ready(
             ConditionStatus::False,
             Reason::WaitingForRegistration,
@@ -95,11 +96,11 @@ fn ready(cluster: &Cluster, link: Link, health: Option<&Health>, now: Timestamp)
         );
     }
     if !link.connected {
-        let since = link.since.unwrap_or(now);
+        let since = link.since.unwrap_or_else(|| looked_at_since(cluster, started));
         return not_ready(ConditionStatus::False, Reason::Disconnected, "no agent is connected".to_owned(), since);
     }
     let Some(health) = health else {
-        let since = link.since.unwrap_or(now);
+        let since = link.since.unwrap_or_else(|| looked_at_since(cluster, started));
         return not_ready(
             ConditionStatus::Unknown,
             Reason::ProbePending,
@@ -111,6 +112,10 @@ fn ready(cluster: &Cluster, link: Link, health: Option<&Health>, now: Timestamp)
         Ok(()) => Condition::new(ConditionType::Ready, true, Reason::ProbeSucceeded, "", Time(health.since)),
         Err(error) => not_ready(ConditionStatus::False, reason(error), error.to_string(), health.since),
     }
+}
+
+fn looked_at_since(cluster: &Cluster, started: Timestamp) -> Timestamp {
+    cluster.metadata.creation_timestamp.as_ref().map_or(started, |created| created.0.max(started))
 }
 
 fn reason(error: &ProbeError) -> Reason {
@@ -159,7 +164,7 @@ mod tests {
     }
 
     fn read(cluster: &Cluster, link: Link, health: Option<&Health>) -> [(ConditionStatus, Reason, i64); 3] {
-        let all = conditions(cluster, link, health, None, at(99));
+        let all = conditions(cluster, link, health, None, at(9));
         [ConditionType::Registered, ConditionType::Connected, ConditionType::Ready].map(|kind| {
             let found = find(&all, kind).unwrap();
             (found.status, found.reason, found.last_transition_time.0.as_second())
@@ -175,7 +180,7 @@ mod tests {
         };
         assert_eq!(
             read(&cluster(false), Link::default(), None),
-            [(False, WaitingForRegistration, 1), (False, NeverConnected, 99), (False, WaitingForRegistration, 1),]
+            [(False, WaitingForRegistration, 1), (False, NeverConnected, 9), (False, WaitingForRegistration, 1),]
         );
         assert_eq!(
             read(&cluster(true), up(), None),
@@ -212,7 +217,7 @@ mod tests {
             let refusal =
                 Refusal { reason: RefusalReason::IdentityMismatch, message: "another cluster".into(), at: Time(at(7)) };
             cluster.status.as_mut().unwrap().registration.get_or_insert_default().last_refusal = Some(refusal);
-            let all = conditions(&cluster, up(), None, None, at(99));
+            let all = conditions(&cluster, up(), None, None, at(9));
             let registered = find(&all, ConditionType::Registered).unwrap();
             assert_eq!(registered.status, bound.into());
             assert!(registered.message.contains("another cluster"));
@@ -222,10 +227,10 @@ mod tests {
     #[test]
     fn removal_is_said_to_wait_for_a_cluster_that_is_away() {
         let mut cluster = cluster(true);
-        assert!(find(&conditions(&cluster, up(), None, None, at(99)), ConditionType::Removed).is_none());
+        assert!(find(&conditions(&cluster, up(), None, None, at(9)), ConditionType::Removed).is_none());
         cluster.metadata.deletion_timestamp = Some(Time(at(30)));
         let reason =
-            |link| find(&conditions(&cluster, link, None, None, at(99)), ConditionType::Removed).unwrap().reason;
+            |link| find(&conditions(&cluster, link, None, None, at(9)), ConditionType::Removed).unwrap().reason;
         assert_eq!(reason(Link::default()), Reason::RemovalWaitsForCluster);
         assert_eq!(reason(up()), Reason::Removing);
     }

@@ -28,6 +28,7 @@ use crate::unit::{self, UnitTask};
 /// The controllers of all clusters.
 pub struct ClusterControllers {
     shared: Arc<Shared>,
+    started: Timestamp,
 }
 
 /// What all units have in common.
@@ -66,7 +67,7 @@ impl ClusterControllers {
             removals: RemovalBook::default(),
             attached,
         };
-        Self { shared: Arc::new(shared) }
+        Self { shared: Arc::new(shared), started: Timestamp::now() }
     }
 
     /// Tokens of impersonators, for the proxy.
@@ -84,13 +85,13 @@ impl ClusterControllers {
     /// The conditions of a cluster as they are now, for whoever reads the object.
     #[must_use]
     pub fn conditions(&self, cluster: &Cluster) -> Vec<Condition> {
-        let now = Timestamp::now();
+        let started = self.started;
         let Ok(id) = cluster.name_any().parse::<ClusterId>() else {
-            return conditions(cluster, Link::default(), None, None, now);
+            return conditions(cluster, Link::default(), None, None, started);
         };
         let health = self.shared.health.of(&id);
         let removal = self.shared.removals.of(&id);
-        conditions(cluster, self.shared.context.clusters.link(&id), health.as_ref(), removal.as_ref(), now)
+        conditions(cluster, self.shared.context.clusters.link(&id), health.as_ref(), removal.as_ref(), started)
     }
 
     /// Runs every unit until `stop`, and joins all of them.
