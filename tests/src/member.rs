@@ -7,7 +7,9 @@ use std::{
 };
 
 use anyhow::{Context, ensure};
-use cattle_harness::{Client, ControlPlane, ControlPlaneOptions, Output, Process, Program, binary, wait_for};
+use cattle_harness::{
+    Client, ControlPlane, ControlPlaneOptions, Output, Process, Program, Seclusion, binary, wait_for,
+};
 use serde_json::{Value, json};
 
 use crate::server::{Server, User};
@@ -37,6 +39,7 @@ pub struct Agent {
     directory: PathBuf,
     pod: Value,
     audience: String,
+    network: Option<Seclusion>,
     process: Process,
 }
 
@@ -172,8 +175,8 @@ impl Agent {
         let audience = format!("cattle:{cluster}:{server_id}");
         write_files(control_plane, &directory, &pod, &audience).await?;
         std::fs::write(directory.join(REGISTRATION_TOKEN), registration_token)?;
-        let process = program(&name, &environment)?.start(control_plane.scope())?;
-        Ok(Self { name, environment, directory, pod, audience, process })
+        let process = program(&name, &environment, None)?.start(control_plane.scope())?;
+        Ok(Self { name, environment, directory, pod, audience, network: None, process })
     }
 
     /// The process, for faults.
@@ -192,7 +195,8 @@ impl Agent {
     /// # Errors
     /// When it cannot be started.
     pub fn start_again(&mut self, control_plane: &ControlPlane) -> anyhow::Result<()> {
-        self.process = program(&self.name, &self.environment)?.start(control_plane.scope())?;
+        let program = program(&self.name, &self.environment, self.network.as_ref())?;
+        self.process = program.start(control_plane.scope())?;
         Ok(())
     }
 
@@ -209,6 +213,11 @@ impl Agent {
     pub fn set_env(&mut self, name: &str, value: impl Into<OsString>) {
         self.environment.retain(|(known, _)| known != name);
         self.environment.push((name.to_owned(), value.into()));
+    }
+
+    /// Puts it into a network of its own, from its next start on.
+    pub fn seclude(&mut self, network: Seclusion) {
+        self.network = Some(network);
     }
 
     /// Replaces its tokens and its cluster's CA by new ones, as a kubelet does.
@@ -275,9 +284,13 @@ impl Agent {
     }
 }
 
-fn program(name: &str, environment: &[(String, OsString)]) -> anyhow::Result<Program> {
+fn program(name: &str, environment: &[(String, OsString)], network: Option<&Seclusion>) -> anyhow::Result<Program> {
     let program = Program::new(name, binary("cattle-cluster-agent")?);
-    Ok(environment.iter().fold(program, |program, (name, value)| program.env(name, value)))
+    let program = environment.iter().fold(program, |program, (name, value)| program.env(name, value));
+    Ok(match network {
+        Some(network) => network.enter(program),
+        None => program,
+    })
 }
 
 async fn write_files(

@@ -42,7 +42,14 @@ impl Relay {
     /// # Errors
     /// When there is none.
     pub async fn start(to: SocketAddr) -> anyhow::Result<Self> {
-        let listener = TcpListener::bind("127.0.0.1:0").await?;
+        Self::on(TcpListener::bind("127.0.0.1:0").await?, to)
+    }
+
+    /// A relay on a listener, which may stand in a network that this process is not in.
+    ///
+    /// # Errors
+    /// When the listener has no address.
+    pub fn on(listener: TcpListener, to: SocketAddr) -> anyhow::Result<Self> {
         let address = listener.local_addr()?;
         let (way, seen) = watch::channel((Way::Open, 0));
         let back = Arc::new(AtomicU64::new(0));

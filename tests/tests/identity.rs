@@ -10,15 +10,17 @@
 mod wire;
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
 use base64::Engine as _;
-use cattle_harness::{ControlPlane, ControlPlaneOptions, wait_for};
-use cattle_tests::{Member, Server, User};
+use cattle_harness::{ControlPlane, ControlPlaneOptions, Seclusion, wait_for};
+use cattle_tests::{Member, Relay, Server, User, condition};
 use futures_util::stream::{self, StreamExt as _};
 use serde_json::{Value, json};
+use tokio::net::TcpListener;
 
 use wire::{Field, Wire};
 
@@ -48,6 +50,7 @@ struct Rig {
     owner: User,
     wire: Wire,
     logs: tempfile::TempDir,
+    _relays: Vec<Relay>,
 }
 
 impl Rig {
@@ -56,6 +59,8 @@ impl Rig {
         let server = Server::start().await?;
         let (first, second) =
             tokio::try_join!(join(&server, logs.path(), "first"), join(&server, logs.path(), "second"))?;
+        let (mut first, mut second) = (first, second);
+        let relays = one_address(&server, &mut first, &mut second).await?;
         for (member, text) in [(&first, "first"), (&second, "second")] {
             let literal = format!("--from-literal=text={text}-cluster");
             member.control_plane.kubectl(["create", "configmap", "which", &literal]).ok().await?;
@@ -63,7 +68,7 @@ impl Rig {
         let owner = server.add_user("owner").await?;
         server.add_member(&first.id, &owner, "cluster-owner").await?;
         let wire = Wire::new(server.url(), server.ca_pem())?;
-        let rig = Self { server, first, second, owner, wire, logs };
+        let rig = Self { server, first, second, owner, wire, logs, _relays: relays };
         wait_for("the owner's role", SOON, async || {
             let answer =
                 rig.server.get(&rig.first.path("/api/v1/namespaces/default/configmaps/which"), &rig.owner).await?;
@@ -148,6 +153,41 @@ async fn join(server: &Server, logs: &Path, file: &str) -> anyhow::Result<Member
     };
     // The server wants names of its own to be different; nothing of the cluster has them.
     Member::join_with(server, file, ControlPlane::start(options).await?).await
+}
+
+/// Both agents dial one address, which is the first API server to one of them and the second to the other: the second
+/// agent runs in a network of its own. Needs root; without it the addresses differ, and nothing else does.
+async fn one_address(server: &Server, first: &mut Member, second: &mut Member) -> anyhow::Result<Vec<Relay>> {
+    if !Seclusion::is_possible() {
+        println!("NOT SHOWN: clusters of one address, which needs root");
+        return Ok(Vec::new());
+    }
+    let at = |member: &Member| SocketAddr::from((member.control_plane.address(), 6443));
+    let network = Seclusion::create(second.control_plane.scope()).await?;
+    let inside = |address: SocketAddr| {
+        let listener = network.listen(address)?;
+        listener.set_nonblocking(true)?;
+        anyhow::Ok(TcpListener::from_std(listener)?)
+    };
+    let outside = Relay::start(at(first)).await?;
+    let address = outside.address();
+    let public: SocketAddr = server.url().trim_start_matches("https://").parse().context("the server's address")?;
+    let relays = vec![Relay::on(inside(address)?, at(second))?, Relay::on(inside(public)?, public)?, outside];
+    second.agent.seclude(network.clone());
+    for member in [first, second] {
+        member.agent.set_env("CATTLE_KUBERNETES_ADDRESS", address.to_string());
+        member.agent.process().kill().await?;
+        wait_for("the server to see the agent go", SOON, async || {
+            let record = member.record(server).await?;
+            let connected = condition(&record, "Connected").context("no condition")?;
+            ensure!(connected["status"] == "False", "{connected}");
+            Ok(())
+        })
+        .await?;
+        member.agent.start_again(&member.control_plane)?;
+        member.wait_ready(server).await?;
+    }
+    Ok(relays)
 }
 
 fn audit_log(logs: &Path, file: &str) -> PathBuf {

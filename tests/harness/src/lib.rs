@@ -50,6 +50,7 @@ mod nodes;
 mod pki;
 mod process;
 mod run;
+mod seclusion;
 mod wait;
 
 pub use agent_image::{agent_image_name, write_agent_image};
@@ -61,4 +62,5 @@ pub use nodes::{Node, Nodes, NodesOptions, TOOLBOX_IMAGE};
 pub use pki::{Authority, Identity};
 pub use process::{Process, Program};
 pub use run::{Run, Scope};
+pub use seclusion::Seclusion;
 pub use wait::wait_for;

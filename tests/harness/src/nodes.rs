@@ -22,6 +22,7 @@ use crate::kubectl::Client;
 use crate::run::{Run, Scope, private_directory};
 use crate::wait::wait_for;
 
+pub(crate) use commands::ip;
 pub use images::TOOLBOX_IMAGE;
 use network::Network;
 pub use node::Node;

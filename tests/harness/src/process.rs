@@ -90,6 +90,19 @@ impl Program {
         self
     }
 
+    /// Starts it through another program, which ends in becoming it.
+    #[must_use]
+    pub fn under<A: Into<OsString>>(
+        mut self,
+        program: impl Into<PathBuf>,
+        arguments: impl IntoIterator<Item = A>,
+    ) -> Self {
+        let inner = std::mem::replace(&mut self.program, program.into());
+        let before = arguments.into_iter().map(Into::into).chain([inner.into_os_string()]);
+        self.arguments.splice(0..0, before.collect::<Vec<_>>());
+        self
+    }
+
     /// Starts in this directory instead of `/`.
     #[must_use]
     pub fn current_directory(mut self, directory: impl Into<PathBuf>) -> Self {

@@ -44,6 +44,6 @@ pub(super) const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin
 const SHORT: Duration = Duration::from_secs(30);
 
 /// `ip ARGUMENTS`, given as one line.
-pub(super) async fn ip(line: &str) -> anyhow::Result<String> {
+pub(crate) async fn ip(line: &str) -> anyhow::Result<String> {
     run("ip", line.split(' '), SHORT).await
 }
