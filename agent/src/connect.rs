@@ -10,6 +10,7 @@
 //! | [`Stage::Tls`] | the server proves itself | [`Deadlines::tls`] |
 //! | [`Stage::Upgrade`] | HTTP to WebSocket | [`Deadlines::upgrade`] |
 //! | [`Stage::Identity`] | the agent's tokens are read, its claim is made | 20 s |
+//! | [`Stage::Version`] | the subprotocol and the protocol's version, where the two ends have none in common | those of the two around it |
 //! | [`Stage::Authentication`] | `Hello`, and the server's answer | [`HANDSHAKE_TIME`](cattle_proto::limits::HANDSHAKE_TIME) |
 //!
 //! Nothing secret is read before the server has proved itself, let alone sent. (The proxy's own password goes to the
@@ -65,7 +66,9 @@ pub enum Stage {
     Upgrade,
     /// The agent's own tokens and claim.
     Identity,
-    /// The server's answer to them, and the protocol version.
+    /// The protocol, which both ends have to speak.
+    Version,
+    /// The server's answer to the tokens.
     Authentication,
 }
 
@@ -80,6 +83,7 @@ impl Stage {
             Self::Tls => "tls",
             Self::Upgrade => "upgrade",
             Self::Identity => "identity",
+            Self::Version => "version",
             Self::Authentication => "authentication",
         }
     }
@@ -309,8 +313,12 @@ impl ConnectError {
             Self::Proxy(_) => Stage::Proxy,
             Self::Trust(_) => Stage::Trust,
             Self::Tls(_) => Stage::Tls,
+            Self::Upgrade(UpgradeError::Version { .. }) | Self::Handshake(HandshakeError::Version) => Stage::Version,
             Self::Upgrade(_) | Self::UpgradeTimeout(_) => Stage::Upgrade,
             Self::Identity(_) => Stage::Identity,
+            Self::Handshake(HandshakeError::Rejected(reject)) if reject.code == RejectCode::VersionUnsupported => {
+                Stage::Version
+            }
             Self::Handshake(_) => Stage::Authentication,
         }
     }

@@ -15,7 +15,9 @@
 //! The agent sends `GET /v3/connect` ([`version::CONNECT_PATH`]) with a WebSocket upgrade (RFC 6455, version 13, HTTP/1.1)
 //! and offers its subprotocols in `Sec-WebSocket-Protocol`, best first; the server takes one ([`version::SUBPROTOCOLS`]:
 //! `cattle.v1`). Nothing secret is in the request. The agent must have verified the server's certificate before it goes on.
-//! An `Origin` header is answered with 403: browsers may not connect. 503 with `Retry-After`: the server is busy.
+//! An `Origin` header is answered with 403: browsers may not connect. 503 with `Retry-After`: the server is busy. A server
+//! that speaks none of the offered subprotocols answers 400 with its own in `Sec-WebSocket-Protocol`, so that the agent can
+//! tell another age ([`version::SUBPROTOCOL_FAMILY`]) from a proxy in between.
 //!
 //! After the 101, both directions are streams of bytes carried by **binary** messages. Where a message begins and ends means
 //! nothing. A sender's messages have at most [`limits::WEBSOCKET_MESSAGE`] bytes; a receiver accepts up to

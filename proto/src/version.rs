@@ -6,6 +6,9 @@ use serde::{Deserialize, Serialize};
 /// handshake is fixed by the [`ProtocolVersion`] that they negotiate.
 pub const SUBPROTOCOLS: &[&str] = &["cattle.v1"];
 
+/// What the names of all our subprotocols begin with, those of other ages as well.
+pub const SUBPROTOCOL_FAMILY: &str = "cattle.";
+
 /// Path on the server that agents upgrade.
 pub const CONNECT_PATH: &str = "/v3/connect";
 

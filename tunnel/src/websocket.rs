@@ -6,14 +6,14 @@ use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, Bytes};
 use cattle_proto::limits;
-use cattle_proto::version::SUBPROTOCOLS;
+use cattle_proto::version::{SUBPROTOCOL_FAMILY, SUBPROTOCOLS};
 use futures_util::{Sink, Stream};
 use pin_project_lite::pin_project;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::tungstenite::error::{Error as WsError, ProtocolError};
-use tokio_tungstenite::tungstenite::http::{HeaderValue, header};
+use tokio_tungstenite::tungstenite::http::{HeaderName, HeaderValue, Response, header};
 use tokio_tungstenite::tungstenite::protocol::{Message, Role, WebSocketConfig};
 
 /// Bytes of the read buffer. It is there for as long as the session is, so it is small; larger reads gain nothing, since
@@ -149,6 +149,12 @@ pub enum UpgradeError {
         /// Seconds in `Retry-After`, if there were any.
         retry_after: Option<u32>,
     },
+    /// The server speaks our kind of protocol in other versions only.
+    #[error("the server speaks {server}, this end {}", SUBPROTOCOLS.join(", "))]
+    Version {
+        /// The server's subprotocols.
+        server: String,
+    },
     /// The answer is not one of a WebSocket server that speaks our subprotocol.
     #[error("the server does not speak this protocol")]
     Protocol,
@@ -161,19 +167,24 @@ impl From<WsError> for UpgradeError {
     fn from(error: WsError) -> Self {
         #[expect(clippy::wildcard_enum_match_arm, reason = "every other error is an answer that is none of ours")]
         match error {
-            WsError::Http(response) => Self::Status {
-                status: response.status().as_u16(),
-                retry_after: response
-                    .headers()
-                    .get(header::RETRY_AFTER)
-                    .and_then(|value| value.to_str().ok())
-                    .and_then(|value| value.parse().ok()),
-            },
+            WsError::Http(response) => refusal(&response),
             WsError::Io(error) => Self::Io(error),
             WsError::Protocol(ProtocolError::HandshakeIncomplete) => Self::Io(io::ErrorKind::UnexpectedEof.into()),
             WsError::Url(_) => Self::Uri,
             _ => Self::Protocol,
         }
+    }
+}
+
+/// A server that refuses every subprotocol names its own.
+fn refusal<B>(response: &Response<B>) -> UpgradeError {
+    let text = |name: HeaderName| response.headers().get(name).and_then(|value| value.to_str().ok());
+    match text(header::SEC_WEBSOCKET_PROTOCOL) {
+        Some(server) if server.starts_with(SUBPROTOCOL_FAMILY) => UpgradeError::Version { server: server.to_owned() },
+        Some(_) | None => UpgradeError::Status {
+            status: response.status().as_u16(),
+            retry_after: text(header::RETRY_AFTER).and_then(|value| value.parse().ok()),
+        },
     }
 }
 

@@ -39,6 +39,8 @@ impl ConnectError {
     }
 }
 
+const VERSION_STEP: &str = "Upgrade the agent to the server's version: apply a fresh import manifest.";
+
 #[expect(clippy::wildcard_enum_match_arm, reason = "the tunnel's errors may grow; the rest shares a name")]
 fn upgrade_code(error: &UpgradeError) -> &'static str {
     match error {
@@ -47,6 +49,7 @@ fn upgrade_code(error: &UpgradeError) -> &'static str {
         UpgradeError::Status { status: 404, .. } => "upgrade_not_found",
         UpgradeError::Status { status: 503, .. } => "upgrade_unavailable",
         UpgradeError::Status { .. } => "upgrade_status",
+        UpgradeError::Version { .. } => "upgrade_version",
         UpgradeError::Protocol => "upgrade_protocol",
         UpgradeError::Io(_) => "upgrade_failed",
         _ => "upgrade_other",
@@ -70,6 +73,7 @@ fn upgrade_step(error: &UpgradeError) -> &'static str {
         UpgradeError::Status { status: 200 | 400 | 426, .. } | UpgradeError::Protocol => {
             "Something before the server removes the WebSocket upgrade: let it pass Upgrade and Connection headers."
         }
+        UpgradeError::Version { .. } => VERSION_STEP,
         UpgradeError::Io(_) => {
             "A load balancer or firewall cuts WebSockets: allow them, with an idle limit above 15 s."
         }
@@ -94,11 +98,13 @@ fn reject_code(code: RejectCode) -> &'static str {
     code.name()
 }
 
+#[expect(clippy::wildcard_enum_match_arm, reason = "the tunnel's errors may grow; the rest shares a sentence")]
 fn handshake_step(error: &HandshakeError) -> &'static str {
-    if let HandshakeError::Rejected(reject) = error {
-        return reject_step(reject.code);
+    match error {
+        HandshakeError::Rejected(reject) => reject_step(reject.code),
+        HandshakeError::Version => VERSION_STEP,
+        _ => "Check the server's health and its log; the agent tries again by itself.",
     }
-    "Check the server's health and its log; the agent tries again by itself."
 }
 
 fn reject_step(code: RejectCode) -> &'static str {
@@ -131,7 +137,7 @@ fn reject_step(code: RejectCode) -> &'static str {
             "The cluster's keys or its API server's name changed after it was registered: apply a fresh import manifest \
              (cattle cluster manifest)."
         }
-        RejectCode::VersionUnsupported => "Upgrade the agent to the server's version: apply a fresh import manifest.",
+        RejectCode::VersionUnsupported => VERSION_STEP,
         RejectCode::ApiServerUnreachable | RejectCode::ApiServerUntrusted | RejectCode::CredentialRefused => {
             "Check the agent's address of its API server, the cluster's CA, and that the import manifest was applied as \
              a whole."

@@ -130,6 +130,18 @@ async fn an_upgrade_that_is_refused_names_the_status() {
 }
 
 #[tokio::test]
+async fn a_server_of_another_protocol_is_told_from_a_proxy_in_between() {
+    let ca = Ca::new("Cattle CA");
+    let answer =
+        "HTTP/1.1 400 Bad Request\r\nSec-WebSocket-Protocol: cattle.v7, cattle.v6\r\nContent-Length: 0\r\n\r\n";
+    let server = Server::start(ca.server(HERE), ca.pem(), Answer::Head(answer)).await;
+    let error = fail(&dialer(&server.url(), checksum(&ca.pem()))).await;
+    assert_eq!((error.stage(), error.code()), (Stage::Version, "upgrade_version"));
+    assert!(error.chain().to_string().contains("cattle.v7"), "{}", error.chain());
+    assert!(error.next_step().contains("Upgrade the agent"), "{}", error.next_step());
+}
+
+#[tokio::test]
 async fn a_server_that_falls_silent_is_given_up_at_its_stage() {
     let ca = Ca::new("Cattle CA");
     let mute = TcpListener::bind("127.0.0.1:0").await.unwrap();

@@ -148,10 +148,13 @@ fn refuse(refusal: UpgradeRefusal) -> Response<Full<Bytes>> {
         UpgradeRefusal::Method => {
             headers.insert(header::ALLOW, HeaderValue::from_static("GET"));
         }
-        UpgradeRefusal::HttpVersion
-        | UpgradeRefusal::NoUpgrade
-        | UpgradeRefusal::Browser
-        | UpgradeRefusal::Subprotocol => {}
+        UpgradeRefusal::Subprotocol => {
+            // An agent of another age learns that it is the version, not something in between.
+            if let Ok(spoken) = HeaderValue::from_str(&SUBPROTOCOLS.join(", ")) {
+                headers.insert(header::SEC_WEBSOCKET_PROTOCOL, spoken);
+            }
+        }
+        UpgradeRefusal::HttpVersion | UpgradeRefusal::NoUpgrade | UpgradeRefusal::Browser => {}
     }
     response
 }
@@ -201,6 +204,7 @@ mod tests {
             assert_eq!(refuse(refusal).status(), status);
         }
         assert_eq!(refuse(UpgradeRefusal::Busy).headers()["retry-after"], "5");
+        assert_eq!(refuse(UpgradeRefusal::Subprotocol).headers()["sec-websocket-protocol"], "cattle.v1");
     }
 
     fn set(request: &mut Request<()>, name: &'static str, value: &'static str) {
