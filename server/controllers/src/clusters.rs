@@ -4,6 +4,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 
+use cattle_proto::handshake::RejectCode;
 use cattle_proto::id::ClusterId;
 use http::HeaderValue;
 use jiff::Timestamp;
@@ -42,6 +43,8 @@ pub struct Link {
     pub connected: bool,
     /// When `connected` last changed; `None` when this process has never seen a session.
     pub since: Option<Timestamp>,
+    /// Why the last agent that knocked since then was not let in.
+    pub refused: Option<RejectCode>,
 }
 
 /// Why a probe failed.

@@ -74,10 +74,16 @@ fn connected(cluster: &Cluster, link: Link, started: Timestamp) -> Condition {
         return Condition::new(ConditionType::Connected, true, Reason::AgentConnected, "", since);
     }
     let never = link.since.is_none() && !is_bound(cluster);
-    let (reason, message) = if never {
+    let (reason, state) = if never {
         (Reason::NeverConnected, "no agent was ever connected")
     } else {
-        (Reason::Disconnected, "no agent has a session; see the logs of Deployment cattle-system/cattle-cluster-agent")
+        (Reason::Disconnected, "no agent has a session")
+    };
+    let logs = "the log of Deployment cattle-system/cattle-cluster-agent says what to do";
+    let message = match link.refused {
+        Some(code) => format!("{state}; the last attempt was refused with {}: {logs}", code.name()),
+        None if never => state.to_owned(),
+        None => format!("{state}; {logs}"),
     };
     Condition::new(ConditionType::Connected, false, reason, message, since)
 }
@@ -132,6 +138,7 @@ mod tests {
     use cattle_api::condition::find;
     use cattle_api::management::cluster::{Refusal, RefusalReason, Registration};
     use cattle_api::management::{ClusterIdentity, ClusterSpec, ClusterStatus};
+    use cattle_proto::handshake::RejectCode;
 
     use super::*;
 
@@ -156,7 +163,7 @@ mod tests {
     }
 
     fn up() -> Link {
-        Link { connected: true, since: Some(at(10)) }
+        Link { connected: true, since: Some(at(10)), refused: None }
     }
 
     fn health(outcome: Result<(), ProbeError>) -> Health {
@@ -189,11 +196,24 @@ mod tests {
         let good = health(Ok(()));
         assert_eq!(read(&cluster(true), up(), Some(&good))[2], (True, ProbeSucceeded, 12));
         // A probe from before does not make a cluster ready that is away.
-        let away = Link { connected: false, since: Some(at(20)) };
+        let away = Link { connected: false, since: Some(at(20)), refused: None };
         assert_eq!(
             read(&cluster(true), away, Some(&good)),
             [(True, Registered, 5), (False, Disconnected, 20), (False, Disconnected, 20)]
         );
+    }
+
+    #[test]
+    fn an_agent_that_is_refused_is_named() {
+        let refused = Link { refused: Some(RejectCode::ClockSkew), ..Link::default() };
+        for bound in [false, true] {
+            let all = conditions(&cluster(bound), refused, None, None, at(9));
+            let connected = find(&all, ConditionType::Connected).unwrap();
+            assert!(connected.message.contains("ClockSkew"), "{}", connected.message);
+        }
+        let back = Link { refused: Some(RejectCode::ClockSkew), ..up() };
+        let all = conditions(&cluster(true), back, None, None, at(9));
+        assert_eq!(find(&all, ConditionType::Connected).unwrap().message, "");
     }
 
     #[test]

@@ -270,8 +270,8 @@ mod tests {
 
     use super::*;
 
-    const UP: Link = Link { connected: true, since: None };
-    const DOWN: Link = Link { connected: false, since: None };
+    const UP: Link = Link { connected: true, since: None, refused: None };
+    const DOWN: Link = Link { connected: false, since: None, refused: None };
 
     fn cluster(bound: bool) -> Cluster {
         let mut cluster = Cluster::new("c-abcde", ClusterSpec::default());

@@ -190,7 +190,7 @@ mod tests {
         }
 
         fn link(&self, _: &ClusterId) -> Link {
-            Link { connected: true, since: None }
+            Link { connected: true, ..Link::default() }
         }
 
         fn changes(&self) -> watch::Receiver<u64> {

@@ -80,8 +80,12 @@ impl Clusters for Downstream {
 
     fn link(&self, cluster: &ClusterId) -> Link {
         match self.gateway.registry().link(cluster) {
-            cattle_gateway::Link::Connected { since, .. } => Link { connected: true, since: time(since) },
-            cattle_gateway::Link::Disconnected { since, .. } => Link { connected: false, since: since.and_then(time) },
+            cattle_gateway::Link::Connected { since, .. } => {
+                Link { connected: true, since: time(since), refused: None }
+            }
+            cattle_gateway::Link::Disconnected { since, last_reject, .. } => {
+                Link { connected: false, since: since.and_then(time), refused: last_reject.map(|last| last.code) }
+            }
         }
     }
 
