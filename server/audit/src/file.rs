@@ -8,7 +8,7 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use futures_util::future::{BoxFuture, FutureExt};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::timeout;
 
 use crate::rotation::RotatingFile;
@@ -50,6 +50,8 @@ pub struct FileSink {
     queue: Option<mpsc::Sender<Job>>,
     state: Arc<State>,
     writer: Option<JoinHandle<()>>,
+    /// Closed when the writer has ended, however it ended.
+    alive: watch::Receiver<()>,
 }
 
 #[derive(Debug)]
@@ -77,12 +79,23 @@ impl FileSink {
             .map_err(|error| AuditError::from_io(&path, error))?;
         let state = Arc::new(State { path, available: AtomicBool::new(true), lost: AtomicU64::new(0) });
         let (queue, jobs) = mpsc::channel(QUEUE);
+        let (lives, alive) = watch::channel(());
         let writer = {
             let state = Arc::clone(&state);
-            thread::Builder::new().name("audit".to_owned()).spawn(move || write_all(jobs, file, &state))
+            thread::Builder::new().name("audit".to_owned()).spawn(move || {
+                let _lives = lives;
+                write_all(jobs, file, &state);
+            })
         };
         let writer = writer.map_err(|error| AuditError::from_io(&state.path, error))?;
-        Ok(Self { queue: Some(queue), state, writer: Some(writer) })
+        Ok(Self { queue: Some(queue), state, writer: Some(writer), alive })
+    }
+
+    /// Resolves when nothing can be recorded any more because the writer has ended: while the sink is in use, that is a panic.
+    /// Cancel safe.
+    pub fn writer_ended(&self) -> impl Future<Output = ()> + Send + 'static {
+        let mut alive = self.alive.clone();
+        async move { while alive.changed().await.is_ok() {} }
     }
 
     async fn write(&self, line: Vec<u8>) -> Result<(), AuditError> {
@@ -205,7 +218,10 @@ mod tests {
         let path = directory.path().join("audit.log");
         let sink = FileSink::open(&FileSinkConfig::new(path.clone())).unwrap();
         (0..50).for_each(|n| sink.note(&event(n)));
+        let mut ended = Box::pin(sink.writer_ended());
+        assert!((&mut ended).now_or_never().is_none(), "it writes");
         drop(sink);
+        assert_eq!(ended.now_or_never(), Some(()));
         assert_eq!(std::fs::read_to_string(&path).unwrap().lines().count(), 50);
     }
 

@@ -193,6 +193,12 @@ impl SqliteStore {
     pub fn epoch(&self) -> u64 {
         self.epoch
     }
+
+    /// Resolves when nothing can be written any more because the thread that writes has ended: while the store is in use, that is a
+    /// panic. Cancel safe.
+    pub fn writer_ended(&self) -> impl Future<Output = ()> + Send + 'static {
+        self.writer.ended()
+    }
 }
 
 impl Store for SqliteStore {

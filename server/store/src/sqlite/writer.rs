@@ -10,7 +10,7 @@ use std::thread::{self, JoinHandle};
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use rusqlite::{Connection, TransactionBehavior, params};
-use tokio::sync::{broadcast, mpsc, oneshot};
+use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
 use super::apply::{Apply, ApplyError, Logged, answer, signed, unsigned};
 use super::failure::{poisons, store_error_shared};
@@ -34,6 +34,8 @@ type Reply = oneshot::Sender<Result<Committed, StoreError>>;
 pub(super) struct Writer {
     queue: Option<mpsc::Sender<(Transaction, Reply)>>,
     thread: Option<JoinHandle<()>>,
+    /// Closed when the thread has ended, however it ended.
+    alive: watch::Receiver<()>,
 }
 
 impl Writer {
@@ -58,8 +60,18 @@ impl Writer {
             keep_bytes: options.log_bytes,
             since_checkpoint: 0,
         };
-        let thread = thread::Builder::new().name("store-writer".to_owned()).spawn(move || state.run(receiver))?;
-        Ok(Self { queue: Some(queue), thread: Some(thread) })
+        let (lives, alive) = watch::channel(());
+        let thread = thread::Builder::new().name("store-writer".to_owned()).spawn(move || {
+            let _lives = lives;
+            state.run(receiver);
+        })?;
+        Ok(Self { queue: Some(queue), thread: Some(thread), alive })
+    }
+
+    /// Resolves when the thread has ended.
+    pub(super) fn ended(&self) -> impl Future<Output = ()> + Send + 'static {
+        let mut alive = self.alive.clone();
+        async move { while alive.changed().await.is_ok() {} }
     }
 
     pub(super) async fn commit(&self, transaction: Transaction) -> Result<Committed, StoreError> {
