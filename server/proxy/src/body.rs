@@ -13,14 +13,16 @@ use tokio::time::{Sleep, sleep};
 
 use crate::event::Events;
 use crate::running::Running;
+use crate::streams::Ending;
 use crate::upstream::UpstreamBody;
 
-/// How long a watch whose access has ended may go on to the end of the event that is on its way.
+/// How long a watch that has to end may go on to the end of the event that is on its way.
 const EVENT_DEADLINE: Duration = Duration::from_secs(1);
 /// How long the body of an answer that refuses to switch protocols may take. Its client waits for a session and not for a body;
 /// Kubernetes' own proxy allows as much.
 const REFUSAL_DEADLINE: Duration = Duration::from_secs(10);
-/// How long an answer whose access has ended may wait for its reader to take notice.
+
+/// How long an answer that has to end may wait for its reader to take notice.
 const READER_DEADLINE: Duration = Duration::from_secs(3);
 
 /// What a client gets: a text of ours, or the API server's answer, frame by frame.
@@ -45,13 +47,25 @@ pub enum ProxyBodyError {
     /// The body of a refused switch of protocols took too long.
     #[error("the answer to a request to switch protocols did not end in time")]
     Endless,
+    /// The server stops.
+    #[error("the server stops")]
+    Stopping,
+}
+
+impl From<Ending> for ProxyBodyError {
+    fn from(ending: Ending) -> Self {
+        match ending {
+            Ending::Revoked => Self::Revoked,
+            Ending::Draining => Self::Stopping,
+        }
+    }
 }
 
 struct Streamed {
     /// What was already read of the answer to look into it.
     read: Option<Bytes>,
     held: Arc<Mutex<Option<Held>>>,
-    ended: Ended,
+    ending: Pin<Box<dyn Future<Output = Ending> + Send>>,
     state: State,
     /// A watch whose events can be told apart: it can end between two of them.
     events: Option<Events>,
@@ -61,28 +75,26 @@ struct Streamed {
     _here: oneshot::Sender<()>,
 }
 
-type Ended = Pin<Box<dyn Future<Output = ()> + Send>>;
-
 /// What an answer holds at the API server and here until it is over.
 struct Held {
     upstream: UpstreamBody,
     running: Running,
-    revoked: bool,
+    ending: Option<Ending>,
 }
 
 /// Ends an answer that nobody reads. A body is only asked for more when its reader has room; a reader who has stopped would
 /// keep the request at the API server after access has ended, for as long as the connection stands.
 pub(crate) struct Straggler {
     held: Weak<Mutex<Option<Held>>>,
-    ended: Ended,
+    ending: Pin<Box<dyn Future<Output = Ending> + Send>>,
     /// The body is gone.
     gone: oneshot::Receiver<()>,
 }
 
 enum State {
     Flowing,
-    /// Access has ended in the middle of an event; its rest still goes out.
-    Closing(Pin<Box<Sleep>>),
+    /// The watch has to end; the rest of the event that is under way still goes out.
+    Closing(Ending, Pin<Box<Sleep>>),
     Done,
 }
 
@@ -106,10 +118,12 @@ impl ProxyBody {
         events: Option<Events>,
     ) -> (Self, Straggler) {
         let (here, gone) = oneshot::channel();
-        let (ended, also_ended): (Ended, Ended) = (Box::pin(running.ended()), Box::pin(running.ended()));
-        let held = Arc::new(Mutex::new(Some(Held { upstream, running, revoked: false })));
-        let straggler = Straggler { held: Arc::downgrade(&held), ended: also_ended, gone };
-        let streamed = Streamed { read, held, ended, state: State::Flowing, events, deadline: None, _here: here };
+        // A watch whose events cannot be told apart is waited for like any other answer.
+        let (ending, also) = (running.ending(events.is_some()), running.ending(events.is_some()));
+        let held = Arc::new(Mutex::new(Some(Held { upstream, running, ending: None })));
+        let straggler = Straggler { held: Arc::downgrade(&held), ending: Box::pin(also), gone };
+        let (ending, state) = (Box::pin(ending), State::Flowing);
+        let streamed = Streamed { read, held, ending, state, events, deadline: None, _here: here };
         (Self(Content::Streamed(Box::new(streamed))), straggler)
     }
 
@@ -163,21 +177,24 @@ impl Streamed {
         if matches!(self.state, State::Done) {
             return Poll::Ready(None);
         }
-        if matches!(self.state, State::Flowing) && self.ended.as_mut().poll(cx).is_ready() {
+        if matches!(self.state, State::Flowing)
+            && let Poll::Ready(ending) = self.ending.as_mut().poll(cx)
+        {
             if let Some(held) = &mut *self.held.lock() {
-                held.revoke();
+                held.end(ending);
             }
             if self.events.is_none() {
-                return self.end(Some(ProxyBodyError::Revoked));
+                return self.end(Some(ending.into()));
             }
-            self.state = State::Closing(Box::pin(sleep(EVENT_DEADLINE)));
+            self.state = State::Closing(ending, Box::pin(sleep(EVENT_DEADLINE)));
         }
-        if let State::Closing(deadline) = &mut self.state {
+        if let State::Closing(ending, deadline) = &mut self.state {
             if self.events.is_some_and(|events| events.is_between()) {
                 return self.end(None);
             }
             if deadline.as_mut().poll(cx).is_ready() {
-                return self.end(Some(ProxyBodyError::Revoked));
+                let ending = *ending;
+                return self.end(Some(ending.into()));
             }
         }
         if self.deadline.as_mut().is_some_and(|deadline| deadline.as_mut().poll(cx).is_ready()) {
@@ -202,7 +219,7 @@ impl Streamed {
     }
 
     fn passed(&mut self, frame: Frame<Bytes>) -> Frame<Bytes> {
-        let closing = matches!(self.state, State::Closing(_));
+        let closing = matches!(self.state, State::Closing(..));
         match &mut self.events {
             Some(events) => frame.map_data(|data| events.pass(data, closing)),
             None => frame,
@@ -218,10 +235,9 @@ impl Streamed {
 }
 
 impl Held {
-    fn revoke(&mut self) {
-        if !self.revoked {
-            self.revoked = true;
-            self.running.revoked();
+    fn end(&mut self, why: Ending) {
+        if self.ending.replace(why).is_none() {
+            self.running.end(why);
         }
     }
 }
@@ -229,17 +245,17 @@ impl Held {
 impl Straggler {
     /// Resolves when the answer is over, or has been ended. Cancel safe; dropped, a reader who has stopped is waited for.
     pub(crate) async fn end(mut self) {
-        tokio::select! {
+        let why = tokio::select! {
             _ = &mut self.gone => return,
-            () = &mut self.ended => {}
-        }
+            why = &mut self.ending => why,
+        };
         tokio::select! {
             _ = &mut self.gone => return,
             () = sleep(READER_DEADLINE) => {}
         }
         let held = self.held.upgrade().and_then(|held| held.lock().take());
         if let Some(mut held) = held {
-            held.revoke();
+            held.end(why);
             tracing::debug!("an answer that nobody reads was ended with the access that it was given for");
         }
     }

@@ -63,6 +63,9 @@ pub(crate) enum ProxyError {
     /// Somebody's access ended while this request was on its way in: it may be this user's.
     #[error("a revocation came between authentication and registration")]
     Overtaken,
+    /// A watch that would hold up the server's stop.
+    #[error("the server stops")]
+    Stopping,
 }
 
 /// Which side an error is to be blamed on, for the metrics.
@@ -105,7 +108,9 @@ impl ProxyError {
             | Self::Limited(_)
             | Self::Overtaken
             | Self::Revoked => Source::Client,
-            Self::Audit(_) | Self::Identity(_) | Self::IdentityLost | Self::ApiServer(..) => Source::Server,
+            Self::Audit(_) | Self::Identity(_) | Self::IdentityLost | Self::ApiServer(..) | Self::Stopping => {
+                Source::Server
+            }
             Self::Impersonator(..) | Self::Upstream(..) | Self::Answer(..) | Self::ImpersonatorRefused(..) => {
                 Source::Cluster
             }
@@ -189,6 +194,7 @@ impl ProxyError {
             Self::Overtaken => {
                 Answer::unavailable("rights changed while the request was on its way; send it again").retry(RETRY_SOON)
             }
+            Self::Stopping => Answer::unavailable("the server is stopping; watch again").retry(RETRY_SOON),
             Self::Revoked => {
                 Answer::new(StatusCode::UNAUTHORIZED, "Unauthorized", "your access ended while the request ran")
             }

@@ -43,7 +43,9 @@
 //!
 //! Nothing is buffered: a frame is asked for when the one before has left, so a slow client holds back its own connection to the
 //! API server and nothing else. A client that goes away drops the answer's body, which closes that connection. Access that ends
-//! ([`Streams::close`], or the token's own expiry) ends a watch between two events and cuts everything else.
+//! ([`Streams::close`], or the token's own expiry) ends a watch between two events and cuts everything else. A server that stops
+//! ([`Streams::drain`]) ends watches in the same way, since they would never end by themselves and their clients watch again,
+//! and waits for the rest.
 //!
 //! # What the listener must do
 //!

@@ -7,7 +7,7 @@ use cattle_audit::{AuditSink, Event};
 
 use crate::limits::Permit;
 use crate::metrics::{Metrics, RunningGuard};
-use crate::streams::StreamGuard;
+use crate::streams::{Ending, StreamGuard};
 
 /// Where a request came from, as the listener saw it; put into the request's extensions by the listener. Addresses in
 /// headers are never believed.
@@ -53,9 +53,9 @@ impl Running {
         self.audited.is_some()
     }
 
-    /// Resolves when the user's access has ended.
-    pub(crate) fn ended(&self) -> impl Future<Output = ()> + Send + 'static {
-        self.stream.ended()
+    /// Resolves when the user's access has ended or, for a `watch`, when the server stops.
+    pub(crate) fn ending(&self, watch: bool) -> impl Future<Output = Ending> + Send + 'static {
+        self.stream.ending(watch)
     }
 
     /// The answer has begun.
@@ -69,11 +69,17 @@ impl Running {
         }
     }
 
-    /// It ends because access has ended.
-    pub(crate) fn revoked(&mut self) {
-        self.metrics.revoke();
+    /// It is ended before its own end.
+    pub(crate) fn end(&mut self, why: Ending) {
+        let reason = match why {
+            Ending::Revoked => "AccessEnded",
+            Ending::Draining => "ServerStopping",
+        };
+        if why == Ending::Revoked {
+            self.metrics.revoke();
+        }
         if let Some(audited) = &mut self.audited {
-            audited.reason = Some("AccessEnded");
+            audited.reason = Some(reason);
         }
     }
 }

@@ -29,7 +29,7 @@ use crate::path::Route;
 use crate::request_body::ClientBody;
 use crate::response;
 use crate::running::{Audited, ClientAddress, Running};
-use crate::streams::{Epoch, Selector, Streams};
+use crate::streams::{Ending, Epoch, Selector, Streams};
 use crate::upgrade::splice;
 use crate::upstream::{ApiServerError, BoxError, Upstream};
 use crate::upstreams::Upstreams;
@@ -239,12 +239,15 @@ impl Proxy {
             server_name: upstream.trust().server_name.clone(),
         };
         // Forward.
-        let ended = running.ended();
+        let ending = running.ending(admitted.watch);
         let answered = tokio::select! {
             biased;
-            () = ended => {
-                running.revoked();
-                return Err(ProxyError::Revoked);
+            ending = ending => {
+                running.end(ending);
+                return Err(match ending {
+                    Ending::Revoked => ProxyError::Revoked,
+                    Ending::Draining => ProxyError::Stopping,
+                });
             }
             answered = Attempts::new(self, &upstream, &admitted, &body).run() => answered?,
         };
@@ -307,7 +310,7 @@ impl Proxy {
                 let headers = response::switched(head.headers(), protocol).map_err(refused)?;
                 running.answered(StatusCode::SWITCHING_PROTOCOLS);
                 self.metrics.upgraded();
-                self.run(splice(client, server, running));
+                self.run(splice(client, server, running, admitted.watch));
                 Ok(with(StatusCode::SWITCHING_PROTOCOLS, headers, ProxyBody::empty()))
             }
             Answered::Ordinary(response, read) => {

@@ -45,6 +45,16 @@ impl Selector {
 #[derive(Clone, Debug, Default)]
 pub struct Streams {
     inner: Arc<Mutex<Inner>>,
+    draining: CancellationToken,
+}
+
+/// Why a request that runs has to end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ending {
+    /// Access has ended: it was revoked, or the token has expired.
+    Revoked,
+    /// The server stops, and this request would never end by itself.
+    Draining,
 }
 
 #[derive(Debug, Default)]
@@ -109,6 +119,11 @@ impl Streams {
         matching.map(|entry| entry.end.cancel()).count()
     }
 
+    /// The server stops: watches end, each between two events, and new ones are refused. Everything else goes on to its own end.
+    pub fn drain(&self) {
+        self.draining.cancel();
+    }
+
     /// The moment before a request is authenticated; see [`Epoch`].
     #[must_use]
     pub fn epoch(&self) -> Epoch {
@@ -146,13 +161,20 @@ impl Streams {
 }
 
 impl StreamGuard {
-    /// Resolves when the request must end: it was closed, or the token that opened it has expired.
-    pub(crate) fn ended(&self) -> impl Future<Output = ()> + Send + 'static {
-        let (end, expires) = (self.end.clone(), self.expires);
+    /// Resolves when the request must end: it was closed, the token that opened it has expired or, for a watch, the server stops.
+    pub(crate) fn ending(&self, watch: bool) -> impl Future<Output = Ending> + Send + 'static {
+        let (end, expires, draining) = (self.end.clone(), self.expires, self.streams.draining.clone());
         async move {
-            match expires {
-                Some(at) => drop(tokio::time::timeout_at(at, end.cancelled()).await),
-                None => end.cancelled().await,
+            let revoked = async {
+                match expires {
+                    Some(at) => drop(tokio::time::timeout_at(at, end.cancelled()).await),
+                    None => end.cancelled().await,
+                }
+            };
+            tokio::select! {
+                biased;
+                () = revoked => Ending::Revoked,
+                () = draining.cancelled(), if watch => Ending::Draining,
             }
         }
     }
@@ -223,7 +245,7 @@ mod tests {
             let guards = [(&ann, &one), (&ann, &two), (&other, &one), (&bob, &one)]
                 .map(|(user, cluster)| streams.open(user, cluster));
             assert_eq!(streams.close(&selector), expected.iter().filter(|end| **end).count());
-            let ended = guards.each_ref().map(|guard| guard.ended().now_or_never().is_some());
+            let ended = guards.each_ref().map(|guard| guard.ending(false).now_or_never().is_some());
             assert_eq!(ended, expected, "{selector:?}");
             drop(guards);
             let inner = streams.inner.lock();
@@ -239,11 +261,25 @@ mod tests {
         let ann = UserInfo::for_test("u-aaaaa", "ann").with_expiry(end);
         let streams = Streams::default();
         let guard = streams.open(&ann, &"c-aaaaa".parse().unwrap());
-        let ended = guard.ended();
+        let ended = guard.ending(false);
         tokio::pin!(ended);
         let early = tokio::time::timeout(Duration::from_secs(3_500), ended.as_mut()).await;
         assert!(early.is_err(), "it ended early");
         // The clock of the machine has gone on by what this test took so far.
         tokio::time::timeout(Duration::from_secs(100), ended).await.expect("it ends with its token");
+    }
+
+    #[test]
+    fn a_drain_ends_watches_only_and_revocation_counts_more() {
+        let (cluster, ann) = ("c-aaaaa".parse().unwrap(), UserInfo::for_test("u-aaaaa", "ann"));
+        let streams = Streams::default();
+        let guard = streams.open(&ann, &cluster);
+        assert_eq!(guard.ending(true).now_or_never(), None);
+        streams.drain();
+        assert_eq!(guard.ending(true).now_or_never(), Some(Ending::Draining));
+        assert_eq!(guard.ending(false).now_or_never(), None);
+        assert_eq!(streams.open(&ann, &cluster).ending(true).now_or_never(), Some(Ending::Draining));
+        streams.close(&Selector::All);
+        assert_eq!(guard.ending(true).now_or_never(), Some(Ending::Revoked));
     }
 }

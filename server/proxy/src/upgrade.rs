@@ -20,9 +20,9 @@ const SWITCH_DEADLINE: Duration = Duration::from_secs(10);
 const BUFFER: usize = 16 * 1024;
 
 /// Carries an upgraded connection to its end. A side that has said everything is closed for writing at the other (half-close);
-/// a side that breaks ends both; ended access ends both at once.
-pub(crate) async fn splice(client: OnUpgrade, server: Upgraded, mut running: Running) {
-    let ended = running.ended();
+/// a side that breaks ends both; ended access ends both at once, and so does a server that stops when they carry a `watch`.
+pub(crate) async fn splice(client: OnUpgrade, server: Upgraded, mut running: Running, watch: bool) {
+    let ending = running.ending(watch);
     let copy = async {
         let client = match timeout(SWITCH_DEADLINE, client).await {
             Ok(Ok(client)) => client,
@@ -37,7 +37,7 @@ pub(crate) async fn splice(client: OnUpgrade, server: Upgraded, mut running: Run
     };
     tokio::select! {
         biased;
-        () = ended => running.revoked(),
+        ending = ending => running.end(ending),
         () = copy => {}
     }
 }

@@ -150,3 +150,37 @@ async fn a_revocation_between_authentication_and_registration_is_not_missed() {
     assert_eq!((answer.status, answer.header("retry-after")), (503, Some("1")));
     assert!(rig.fake.seen().is_empty() && rig.proxy.streams().is_empty());
 }
+
+#[tokio::test]
+async fn a_server_that_stops_ends_watches_and_nothing_else() {
+    let rig = Rig::start(endless("application/json", "{\"type\":\"ADDED\"}\n")).await;
+    let mut watch = rig.connect().await;
+    watch.request("GET /api/v1/pods?watch=true", "", "").await;
+    watch.head().await.unwrap();
+    watch.chunk().await.unwrap();
+    let (release, released) = tokio::sync::watch::channel(false);
+    rig.fake.answer(handler(move |mut connection, _| {
+        let mut released = released.clone();
+        async move {
+            connection.write("HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\ntransfer-encoding: chunked\r\n\r\n").await;
+            connection.write("5\r\nbegun\r\n").await;
+            released.wait_for(|go| *go).await.unwrap();
+            connection.write("4\r\ndone\r\n0\r\n\r\n").await;
+            Some(connection)
+        }
+    }));
+    let mut logs = rig.connect().await;
+    logs.request("GET /api/v1/namespaces/a/pods/b/log?follow=true", "", "").await;
+    logs.head().await.unwrap();
+    assert_eq!(logs.chunk().await.unwrap(), b"begun");
+
+    rig.proxy.streams().drain();
+    assert_eq!(soon("the watch's end", watch.chunk()).await, None);
+    until("the watch is over", || rig.proxy.streams().len() == 1).await;
+    watch.request("GET /api/v1/pods?watch=true", "", "").await;
+    assert_eq!(soon("a new watch's refusal", watch.answer()).await.unwrap().status, 503);
+    release.send(true).unwrap();
+    assert_eq!(soon("the rest of the log", logs.chunk()).await.unwrap(), b"done");
+    assert_eq!(soon("the log's end", logs.chunk()).await, None);
+    until("none runs", || rig.proxy.streams().is_empty()).await;
+}
