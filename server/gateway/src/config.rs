@@ -1,9 +1,12 @@
 //! What the gateway may use.
 
+use std::fmt::Debug;
+use std::sync::Arc;
 use std::time::Duration;
 
 use cattle_proto::limits;
 use cattle_tunnel::{Budget, KeepaliveTimes, SessionConfig};
+use futures_util::future::{BoxFuture, ready};
 
 use crate::metrics::GatewayMetrics;
 
@@ -21,9 +24,22 @@ pub struct GatewayConfig {
     /// Over how long the agents' returns are spread when the server stops.
     pub reconnect_spread: Duration,
     /// How long the streams of a superseded or leaving session may go on.
-    pub drain: Duration,
+    pub drain: Arc<dyn DrainTime>,
     /// Where numbers go.
     pub metrics: GatewayMetrics,
+}
+
+/// How long streams may go on in a session that takes no new ones. Asked each time, since it is an operator's to change.
+pub trait DrainTime: Debug + Send + Sync + 'static {
+    /// The time from now on. Answers soon: a session waits for it.
+    fn drain_time(&self) -> BoxFuture<'_, Duration>;
+}
+
+/// Always the same.
+impl DrainTime for Duration {
+    fn drain_time(&self) -> BoxFuture<'_, Duration> {
+        Box::pin(ready(*self))
+    }
 }
 
 impl Default for GatewayConfig {
@@ -34,7 +50,7 @@ impl Default for GatewayConfig {
             budget: Budget::default(),
             keepalive: KeepaliveTimes::default(),
             reconnect_spread: Duration::from_secs(10),
-            drain: Duration::from_secs(600),
+            drain: Arc::new(Duration::from_secs(600)),
             metrics: GatewayMetrics::default(),
         }
     }

@@ -35,7 +35,7 @@ mod upgrade;
 
 pub use accept::PeerInfo;
 pub use authority::{AgentAuthority, AgentIdentity, Registration, RegistrationPermit, SessionDialer, SessionEvents};
-pub use config::GatewayConfig;
+pub use config::{DrainTime, GatewayConfig};
 pub use dial::{DialError, Dialed};
 pub use gateway::Gateway;
 pub use metrics::{DialLabel, DialOutcome, GatewayMetrics, HandshakeLabel};

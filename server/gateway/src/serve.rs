@@ -187,15 +187,15 @@ impl Serving<'_> {
 
     /// Ends the session as the reason for it asks.
     async fn finish(&mut self, end: End) {
+        self.handle.refuse_streams();
         let grace = match end {
             End::Gone | End::Protocol => Duration::ZERO,
             End::Unproved(code) => {
                 self.inner.registry.rejected(&self.place.member.identity.cluster, code);
                 Duration::ZERO
             }
-            End::Leaving | End::Superseded => self.inner.config.drain,
+            End::Leaving | End::Superseded => self.inner.config.drain.drain_time().await,
             End::Stopping(grace) => {
-                self.handle.refuse_streams();
                 let spread = u32::try_from(self.inner.config.reconnect_spread.as_millis()).unwrap_or(u32::MAX);
                 let goaway = GoAway::new(Duration::from_millis(jitter(spread).into()), grace);
                 let _ = self.send(ServerMessage::GoAway(goaway)).await;

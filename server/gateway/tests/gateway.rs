@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use cattle_gateway::{
-    AgentAuthority, AgentIdentity, DialError, Gateway, GatewayConfig, GatewayMetrics, Link, Registration,
+    AgentAuthority, AgentIdentity, DialError, DrainTime, Gateway, GatewayConfig, GatewayMetrics, Link, Registration,
     RegistrationPermit, SessionEvents,
     health::{Evidence, Health},
 };
@@ -507,6 +507,28 @@ async fn a_proof_of_a_new_key_is_judged_again_while_the_last_one_stands() {
     tokio::time::timeout(TIME, lost.session.closed()).await.expect("the proof is over");
     assert_eq!(kept.session.close_reason(), None);
     echoes(&rig, "c-abcde").await;
+}
+
+/// What an operator changes while agents are connected.
+#[derive(Debug)]
+struct Setting(Mutex<Duration>);
+
+impl DrainTime for Setting {
+    fn drain_time(&self) -> BoxFuture<'_, Duration> {
+        let now = *self.0.lock();
+        Box::pin(async move { now })
+    }
+}
+
+#[tokio::test]
+async fn the_time_of_a_drain_is_the_one_when_it_begins() {
+    let setting = Arc::new(Setting(Mutex::new(Duration::from_secs(3600))));
+    let mut rig = Rig::with(GatewayConfig { drain: setting.clone(), ..GatewayConfig::default() }).await;
+    let mut agent = rig.echo(&hello("c-abcde", 1, "agent/pod-1/3600")).await;
+    let _running = rig.gateway.dial(&cluster("c-abcde")).await.unwrap();
+    *setting.0.lock() = Duration::ZERO;
+    agent.control.send(&AgentMessage::Leaving).await.unwrap();
+    tokio::time::timeout(TIME, agent.session.closed()).await.expect("the session goes on for the time of its start");
 }
 
 #[tokio::test]
