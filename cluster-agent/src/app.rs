@@ -78,7 +78,7 @@ impl App {
 
     /// Runs until a signal or a failure.
     pub async fn run(self) -> Result<(), TaskError> {
-        self.runtime.run(self.grace).await
+        self.runtime.run(std::future::ready(self.grace)).await
     }
 }
 

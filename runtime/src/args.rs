@@ -7,22 +7,24 @@ use std::str::FromStr;
 use clap::{Args, ValueEnum};
 use tracing_subscriber::EnvFilter;
 
-/// What is logged and how; for `#[command(flatten)]`.
-#[derive(Args, Clone, Debug)]
+/// What is logged and how; for `#[command(flatten)]`. What nobody says is [`LogFilter::default`] and [`LogFormat::default`].
+#[derive(Args, Clone, Debug, Default)]
 #[command(next_help_heading = "Logging")]
 pub struct LogArgs {
-    /// Level, or a list of directives such as `info,cattle_tunnel=debug`
-    #[arg(long, env = "CATTLE_LOG_LEVEL", value_name = "FILTER", default_value = "info", global = true)]
-    pub log_level: LogFilter,
+    /// Level, or a list of directives such as `info,cattle_tunnel=debug`. Default: info
+    #[arg(long, env = "CATTLE_LOG_LEVEL", value_name = "FILTER", global = true)]
+    pub log_level: Option<LogFilter>,
 
-    /// Form of a line: `text` for people, `json` for collectors
-    #[arg(long, env = "CATTLE_LOG_FORMAT", value_name = "FORMAT", default_value = "text", global = true)]
-    pub log_format: LogFormat,
+    /// Form of a line: `text` for people, `json` for collectors. Default: text
+    #[arg(long, env = "CATTLE_LOG_FORMAT", value_name = "FORMAT", global = true)]
+    pub log_format: Option<LogFormat>,
 }
 
-impl Default for LogArgs {
-    fn default() -> Self {
-        Self { log_level: LogFilter("info".to_owned()), log_format: LogFormat::Text }
+impl LogArgs {
+    /// These, and what they leave open from `other`.
+    #[must_use]
+    pub fn or(self, other: Self) -> Self {
+        Self { log_level: self.log_level.or(other.log_level), log_format: self.log_format.or(other.log_format) }
     }
 }
 
@@ -55,12 +57,26 @@ impl LogFilter {
     }
 }
 
+impl Default for LogFilter {
+    fn default() -> Self {
+        Self("info".to_owned())
+    }
+}
+
 impl FromStr for LogFilter {
     type Err = LogFilterError;
 
     fn from_str(directives: &str) -> Result<Self, Self::Err> {
         EnvFilter::try_new(directives).map_err(LogFilterError)?;
         Ok(Self(directives.to_owned()))
+    }
+}
+
+impl FromStr for LogFormat {
+    type Err = String;
+
+    fn from_str(name: &str) -> Result<Self, String> {
+        <Self as ValueEnum>::from_str(name, false)
     }
 }
 
@@ -92,8 +108,8 @@ mod tests {
     #[test]
     fn defaults_are_quiet_and_local() {
         let command = Command::try_parse_from(["test"]).unwrap();
-        assert_eq!(command.log.log_level.to_string(), "info");
-        assert_eq!(command.log.log_format, LogFormat::Text);
+        assert_eq!(command.log.log_level.unwrap_or_default().to_string(), "info");
+        assert_eq!(command.log.log_format.unwrap_or_default(), LogFormat::Text);
         assert!(command.admin.admin_listen.ip().is_loopback());
     }
 

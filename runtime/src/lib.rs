@@ -22,7 +22,7 @@
 //! });
 //! let admin = runtime.serve_admin(admin.admin_listen).await?;
 //! tracing::info!(%admin, "serving");
-//! runtime.run(std::time::Duration::from_secs(30)).await?;
+//! runtime.run(async { std::time::Duration::from_secs(30) }).await?;
 //! # Ok(())
 //! # }
 //! ```
@@ -41,6 +41,7 @@
 
 pub mod admin;
 pub mod args;
+pub mod descriptors;
 pub mod log;
 pub mod metrics;
 pub mod ready;

@@ -17,9 +17,16 @@ use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
 
 use crate::args::{LogArgs, LogFormat};
 
-/// Installs the process-wide subscriber, writing to standard error. Call it once, first thing in `main`.
+/// Installs the process-wide subscriber, writing to standard error, and logs panics through it. Call it once, first thing in
+/// `main`.
 pub fn init(args: &LogArgs) -> Result<(), LogError> {
-    subscriber(args, io::stderr, io::stderr().is_terminal()).try_init().map_err(LogError)
+    subscriber(args, io::stderr, io::stderr().is_terminal()).try_init().map_err(LogError)?;
+    // A panic is an error like others: one line, in the form that collectors read.
+    std::panic::set_hook(Box::new(|panic| {
+        let place = panic.location().map(ToString::to_string).unwrap_or_default();
+        tracing::error!(place, "a task panicked: {}", panic.payload_as_str().unwrap_or("no message"));
+    }));
+    Ok(())
 }
 
 /// The subscriber of [`init`] over a writer of the caller's choice, for tests that read what was logged.
@@ -27,8 +34,10 @@ pub fn subscriber<W>(args: &LogArgs, writer: W, ansi: bool) -> Box<dyn Subscribe
 where
     W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
 {
-    let builder = tracing_subscriber::fmt().with_env_filter(args.log_level.to_env_filter()).with_writer(writer);
-    match args.log_format {
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(args.log_level.clone().unwrap_or_default().to_env_filter())
+        .with_writer(writer);
+    match args.log_format.unwrap_or_default() {
         LogFormat::Text => {
             Box::new(builder.with_ansi(ansi).fmt_fields(format::debug_fn(write_field).delimited(" ")).finish())
         }
@@ -149,7 +158,7 @@ mod tests {
     fn logged(log_format: LogFormat) -> String {
         let sink = Sink::default();
         let writer = sink.clone();
-        let args = LogArgs { log_format, ..LogArgs::default() };
+        let args = LogArgs { log_format: Some(log_format), ..LogArgs::default() };
         let subscriber = subscriber(&args, move || writer.clone(), false);
         tracing::subscriber::with_default(subscriber, || {
             let _span = tracing::info_span!("session", peer = "a\nb").entered();

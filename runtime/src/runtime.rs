@@ -85,14 +85,14 @@ impl Runtime {
     }
 
     /// Runs until all tasks have ended; see [`Tasks::run`].
-    pub async fn run(self, grace: Duration) -> Result<(), TaskError> {
+    pub async fn run(self, grace: impl Future<Output = Duration>) -> Result<(), TaskError> {
         self.tasks.run(grace).await
     }
 }
 
 /// The process's signal handlers cannot be installed.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot listen for SIGTERM and SIGINT")]
+#[error("cannot listen for SIGTERM, SIGINT and SIGHUP")]
 pub struct StartError(#[source] io::Error);
 
 #[cfg(test)]
@@ -111,7 +111,7 @@ mod tests {
             shutdown.draining().await;
             Ok::<_, Infallible>(())
         });
-        let error = runtime.run(Duration::from_secs(30)).await.unwrap_err();
+        let error = runtime.run(std::future::ready(Duration::from_secs(30))).await.unwrap_err();
         assert_eq!(
             crate::ErrorChain::chain(&error).to_string(),
             "task readiness failed: component listener ended before it was ready"

@@ -1,6 +1,6 @@
 //! Shutdown in two phases: the first signal drains, the second aborts.
 
-use std::io;
+use std::io::{self, IsTerminal as _};
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -62,12 +62,17 @@ impl Shutdown {
 pub struct Signals {
     terminate: Signal,
     interrupt: Signal,
+    hangup: Signal,
 }
 
 impl Signals {
-    /// Takes over SIGTERM and SIGINT. Needs a tokio runtime with I/O enabled.
+    /// Takes over SIGTERM, SIGINT and SIGHUP. Needs a tokio runtime with I/O enabled.
     pub fn listen() -> io::Result<Self> {
-        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            hangup: signal(SignalKind::hangup())?,
+        })
     }
 
     /// Turns the first signal into [`Shutdown::drain`] and the second into [`Shutdown::abort`], then ends.
@@ -80,10 +85,20 @@ impl Signals {
         shutdown.abort();
     }
 
+    /// The next wish to end. SIGHUP is one when the terminal goes; a service manager that sends it asks to reload, and would not
+    /// expect the process to be gone.
     async fn next(&mut self) -> &'static str {
-        tokio::select! {
-            _ = self.terminate.recv() => "SIGTERM",
-            _ = self.interrupt.recv() => "SIGINT",
+        loop {
+            tokio::select! {
+                _ = self.terminate.recv() => return "SIGTERM",
+                _ = self.interrupt.recv() => return "SIGINT",
+                _ = self.hangup.recv() => {
+                    if io::stdin().is_terminal() {
+                        return "SIGHUP";
+                    }
+                    tracing::info!(signal = "SIGHUP", "nothing to reload: files that may change are read again by themselves");
+                }
+            }
         }
     }
 }

@@ -73,13 +73,15 @@ impl Tasks {
     }
 
     /// Joins all tasks. Drains by itself when a task fails; aborts what is left `grace` after draining began, or on
-    /// [`Shutdown::abort`]. Returns the first failure.
-    pub async fn run(mut self, grace: Duration) -> Result<(), TaskError> {
+    /// [`Shutdown::abort`]. Returns the first failure. `grace` is asked for when draining begins, and has to answer soon.
+    pub async fn run(mut self, grace: impl Future<Output = Duration>) -> Result<(), TaskError> {
         let shutdown = self.shutdown.clone();
         let mut first_error = None;
         let deadline = async {
             shutdown.draining().await;
+            let grace = grace.await;
             tokio::time::sleep(grace).await;
+            grace
         };
         tokio::pin!(deadline);
         while self.waited_for() > 0 {
@@ -91,7 +93,7 @@ impl Tasks {
                         shutdown.drain();
                     }
                 }
-                () = &mut deadline => {
+                grace = &mut deadline => {
                     let late = TaskError::GraceExceeded { grace, left: self.names() };
                     return self.abort(first_error, late);
                 }
@@ -193,7 +195,7 @@ pub enum TaskError {
 #[cfg(test)]
 mod tests {
     use std::convert::Infallible;
-    use std::future::pending;
+    use std::future::{pending, ready};
     use std::io;
 
     use tokio::sync::oneshot;
@@ -219,7 +221,7 @@ mod tests {
             Ok::<_, Infallible>(())
         });
         tasks.essential("quitter", async { Ok::<_, Infallible>(()) });
-        let error = tasks.run(GRACE).await.unwrap_err();
+        let error = tasks.run(ready(GRACE)).await.unwrap_err();
         assert!(matches!(error, TaskError::Ended { name: "quitter" }), "{error}");
         others_stopped.await.expect("the other task was drained, not dropped");
     }
@@ -228,12 +230,12 @@ mod tests {
     async fn a_failure_keeps_its_source_and_a_panic_its_name() {
         let mut tasks = Tasks::new(Shutdown::new());
         tasks.finite("disk", async { Err(io::Error::other("full")) });
-        let error = tasks.run(GRACE).await.unwrap_err();
+        let error = tasks.run(ready(GRACE)).await.unwrap_err();
         assert_eq!(error.chain().to_string(), "task disk failed: full");
 
         let mut tasks = Tasks::new(Shutdown::new());
         tasks.finite("bug", async { if GRACE.is_zero() { Ok::<_, Infallible>(()) } else { panic!("on purpose") } });
-        assert!(matches!(tasks.run(GRACE).await, Err(TaskError::Panicked { name: "bug" })));
+        assert!(matches!(tasks.run(ready(GRACE)).await, Err(TaskError::Panicked { name: "bug" })));
     }
 
     #[tokio::test]
@@ -244,7 +246,7 @@ mod tests {
         tasks.finite("once", async { Ok::<_, Infallible>(()) });
         tasks.essential("server", until_drained(shutdown.clone()));
         shutdown.drain();
-        tasks.run(GRACE).await.unwrap();
+        tasks.run(ready(GRACE)).await.unwrap();
     }
 
     #[tokio::test]
@@ -253,13 +255,13 @@ mod tests {
         let mut tasks = Tasks::new(shutdown.clone());
         tasks.essential("stuck", pending::<Result<(), Infallible>>());
         shutdown.drain();
-        let error = tasks.run(Duration::ZERO).await.unwrap_err();
+        let error = tasks.run(ready(Duration::ZERO)).await.unwrap_err();
         assert_eq!(error.to_string(), "not drained within 0s, still running: stuck");
 
         let shutdown = Shutdown::new();
         let mut tasks = Tasks::new(shutdown.clone());
         tasks.essential("stuck", pending::<Result<(), Infallible>>());
         shutdown.abort();
-        assert!(matches!(tasks.run(GRACE).await, Err(TaskError::Aborted { .. })));
+        assert!(matches!(tasks.run(ready(GRACE)).await, Err(TaskError::Aborted { .. })));
     }
 }

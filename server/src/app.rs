@@ -1,21 +1,22 @@
 //! Config → App: every part is made, every socket bound; then it runs until it is told to stop.
 //!
-//! Order of stopping: no new connections and no controllers; agents are told to go and spread their return; what runs may
-//! finish for the drain time; what is left is closed; every task is joined.
+//! Order of stopping: no new connections and no controllers; agents are told to go and spread their return; watches end, each
+//! between two events; what else runs may finish for the [drain time](crate::drain); what is left is closed; every task is
+//! joined.
 
-use std::{convert::Infallible, net::SocketAddr, sync::Arc, time::Duration};
+mod stop;
 
-use cattle_api::management::setting::known;
+use std::{convert::Infallible, net::SocketAddr, sync::Arc};
+
 use cattle_apiserver::{ApiServer, Hooks};
 use cattle_audit::{AuditError, Denials, FileSink, FileSinkConfig};
 use cattle_auth::{Access, AccessWatcher, Authenticator, Login, Passwords, Revocations};
 use cattle_controllers::{ClusterControllers, Context, registration::Registrations, unit::UnitTask};
 use cattle_gateway::{Gateway, GatewayConfig};
 use cattle_proxy::{Dependencies, Limits, Metrics, Proxy};
-use cattle_runtime::{Runtime, shutdown::Shutdown};
+use cattle_runtime::Runtime;
 use cattle_store::{SqliteStore, Store, Typed, sqlite::OpenError};
 use jiff::Timestamp;
-use prometheus_client::registry::Registry;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
@@ -34,6 +35,7 @@ use crate::{
     },
     certificates::Certificates,
     config::Config,
+    drain::DrainTimes,
     import::Import,
     installation::{BootstrapPassword, InstallError, Installation, Renewal, Settings, checksum, renewal},
     listen::{ListenMetrics, Listener},
@@ -41,6 +43,7 @@ use crate::{
     server_url::ServerUrl,
     sign_in::{SignInAudit, SignIns},
 };
+use stop::{WATCHES_END, settled, time_is_up};
 
 /// What the server's own API calls itself. kubectl compares the first part with its own version and warns of a skew; the
 /// semantics are those of that Kubernetes.
@@ -60,7 +63,7 @@ pub struct App {
     renewal: Renewal,
     certificates: Certificates,
     bootstrap_password: BootstrapPassword,
-    settings: Settings,
+    drain: DrainTimes,
 }
 
 /// Why the server cannot start.
@@ -74,6 +77,12 @@ pub enum StartError {
         /// Why.
         #[source]
         source: OpenError,
+    },
+    /// Certificates that are made now would be out of date as soon as the clock is right.
+    #[error("the clock says {now}, which is in the past: set it, then start the server")]
+    Clock {
+        /// What the clock says.
+        now: Timestamp,
     },
     /// The address cannot be bound.
     #[error("cannot listen on {address}")]
@@ -93,29 +102,36 @@ pub enum StartError {
 }
 
 impl App {
-    /// Opens the data directory, binds the listener and makes every part. Nothing is served yet.
+    /// Opens the data directory, binds the listener and makes every part. Nothing is served yet. `descriptors` is how many files
+    /// and connections the process may have open.
     ///
     /// # Errors
     /// See [`StartError`].
-    pub async fn build(config: &Config, registry: &mut Registry) -> Result<Self, StartError> {
+    pub async fn build(config: &Config, descriptors: u64, runtime: &mut Runtime) -> Result<Self, StartError> {
+        check_clock(Timestamp::now())?;
         let store = SqliteStore::open(&config.data_dir)
             .map_err(|source| StartError::Open { path: config.data_dir.clone(), source })?;
         let server_id = store.server_id().to_string();
+        let writer = writes("the store's writer", store.writer_ended());
         let store: Arc<dyn Store> = Arc::new(store);
+        runtime.tasks().last("store", writer);
         let bind = |source| StartError::Bind { address: config.listen, source };
         let tcp = TcpListener::bind(config.listen).await.map_err(bind)?;
         let address = tcp.local_addr().map_err(bind)?;
         let passwords = Passwords::new();
         let installation = Installation::prepare(config, address, &store, server_id, &passwords).await?;
         let arrivals = ListenMetrics::default();
-        arrivals.register(registry);
+        arrivals.register(runtime.registry());
         let certificate = Arc::clone(&installation.certificate) as _;
-        let listener = Listener::new(tcp, certificate, config.limits, arrivals).map_err(bind)?;
-        let audit: Arc<dyn cattle_audit::AuditSink> =
-            Arc::new(FileSink::open(&FileSinkConfig::new(config.data_dir.join("audit.log")))?);
+        let limits = config.limits.within(descriptors);
+        let listener = Listener::new(tcp, certificate, limits, arrivals).map_err(bind)?;
+        let audit = FileSink::open(&FileSinkConfig::new(config.data_dir.join("audit.log")))?;
+        runtime.tasks().last("audit", writes("the audit log's writer", audit.writer_ended()));
+        let audit: Arc<dyn cattle_audit::AuditSink> = Arc::new(audit);
         let certificates = Certificates::new(Arc::clone(&installation.certificate), &installation.ca_certs);
-        registry.register_collector(Box::new(certificates));
-        let parts = Parts::new(&store, &installation, audit, registry);
+        runtime.registry().register_collector(Box::new(certificates));
+        let drain = DrainTimes::new(Settings::new(Arc::clone(&store)));
+        let parts = Parts::new(&store, &installation, audit, drain, runtime);
         Ok(parts.assemble(config, store, installation, listener, passwords))
     }
 
@@ -137,17 +153,23 @@ impl App {
         checksum(&self.router.ca_certs)
     }
 
+    /// How long a stop may take.
+    #[must_use]
+    pub fn drain_times(&self) -> DrainTimes {
+        self.drain.clone()
+    }
+
     /// Hands every part to the process's tasks; they run until its shutdown.
-    pub async fn start(self, runtime: &mut Runtime) {
-        let drain = self.drain_time().await;
+    pub fn start(self, runtime: &mut Runtime) {
         let shutdown = runtime.shutdown();
-        let stop = stop_token(&shutdown, runtime);
         let access_ready = runtime.readiness().component("access");
         let clusters_ready = runtime.readiness().component("clusters");
         let (usable, ageing) = (self.certificates.clone(), self.certificates.clone());
         runtime.readiness().component("certificate").release_with(move || usable.usable(Timestamp::now()));
         runtime.readiness().warn_with("certificate", move || ageing.warning(Timestamp::now()));
-        let Self { listener, router, store, controllers, access_watcher, access, directory, revocations, .. } = self;
+        let Self {
+            listener, router, store, controllers, access_watcher, access, directory, revocations, drain, ..
+        } = self;
         let (gateway, proxy) = (router.gateway.clone(), Arc::clone(&router.proxy));
         access_ready
             .release_with(move || if access.is_synced() { Ok(()) } else { Err("not in step with the store".into()) });
@@ -176,29 +198,27 @@ impl App {
             tokio::select! { () = bootstrap.remove_when_changed(&*watched) => {}, () = until.draining() => {} }
             Ok::<_, Infallible>(())
         });
-        let stopping = stop.clone();
+        let stopping = shutdown.drain_token().child_token();
         tasks.essential("controllers", async move {
             controllers.run(stopping).await;
             Ok::<_, Infallible>(())
         });
+        let (stopping, time) = (shutdown.clone(), drain.clone());
         tasks.essential("gateway", async move {
-            shutdown.draining().await;
-            gateway.shutdown(drain).await;
+            stopping.draining().await;
+            // After the proxy has ended what is left, so that it is the proxy that ends it.
+            gateway.shutdown(time.of_stop().await + WATCHES_END).await;
             Ok::<_, Infallible>(())
         });
         tasks.essential("listener", async move {
-            listener.serve(router, stop, drain).await;
-            settle(&proxy, drain).await;
+            let served = async {
+                listener.serve(router, shutdown.drain_token()).await;
+                settled(&proxy).await;
+            };
+            tokio::select! { () = served => {}, () = time_is_up(&shutdown, &proxy, &drain) => {} }
             proxy.shutdown().await;
             Ok::<_, Infallible>(())
         });
-    }
-
-    /// How long streams may go on after a stop.
-    pub async fn drain_time(&self) -> Duration {
-        let minutes = self.settings.value(known::AGENT_DRAIN_MINUTES).await.ok();
-        let minutes = minutes.and_then(|text| text.parse::<u64>().ok()).unwrap_or(10);
-        Duration::from_secs(minutes * 60)
     }
 }
 
@@ -214,6 +234,8 @@ struct Parts {
     audit: Arc<dyn cattle_audit::AuditSink>,
     denials: Arc<Denials>,
     sign_ins: SignIns,
+    drain: DrainTimes,
+    draining: CancellationToken,
 }
 
 impl Parts {
@@ -221,8 +243,10 @@ impl Parts {
         store: &Arc<dyn Store>,
         installation: &Installation,
         audit: Arc<dyn cattle_audit::AuditSink>,
-        registry: &mut Registry,
+        drain: DrainTimes,
+        runtime: &mut Runtime,
     ) -> Self {
+        let (draining, registry) = (runtime.shutdown().drain_token(), runtime.registry());
         let server_id = installation.server_id.clone();
         let trust = Arc::new(AgentTrust { server_id: server_id.clone() });
         let matches = cattle_apiserver::registration_token_matches;
@@ -230,7 +254,7 @@ impl Parts {
         let rebinding = Rebinding::new(Arc::clone(store));
         let agents = Agents::new(Arc::clone(store), Arc::clone(&registrations), Arc::clone(&rebinding), server_id);
         let credentials = Credentials::new();
-        let config = GatewayConfig::default();
+        let config = GatewayConfig { drain: Arc::new(drain.clone()), ..GatewayConfig::default() };
         config.metrics.register(registry.sub_registry_with_prefix("cattle_gateway"));
         let gateway = Gateway::new(config, Arc::new(agents), Arc::clone(&credentials) as _);
         let access = Access::new();
@@ -257,7 +281,20 @@ impl Parts {
         }));
         late.meet(&proxy);
         let authenticator = Arc::new(Authenticator::new(Arc::clone(store)));
-        Self { access, authenticator, registrations, gateway, directory, proxy, controllers, audit, denials, sign_ins }
+        Self {
+            access,
+            authenticator,
+            registrations,
+            gateway,
+            directory,
+            proxy,
+            controllers,
+            audit,
+            denials,
+            sign_ins,
+            drain,
+            draining,
+        }
     }
 
     fn assemble(
@@ -289,18 +326,19 @@ impl Parts {
         let import = Import::new(
             registrations,
             Typed::new(Arc::clone(&store)),
-            settings.clone(),
+            settings,
             url.to_string(),
             server_id,
             ca_certs.clone(),
         );
         let router = Router {
             revocations: revocations.clone(),
+            draining: self.draining,
             login: cattle_auth::routes(Arc::new(login)),
             sign_in_audit: SignInAudit::new(audit, Arc::clone(&denials), sign_ins),
             denials,
             import,
-            ca_certs,
+            ca_certs: ca_certs.clone(),
             authenticator,
             api,
             proxy,
@@ -319,32 +357,27 @@ impl Parts {
             url,
             store,
             bootstrap_password,
-            settings,
+            drain: self.drain,
         }
     }
 }
 
-/// Waits until nothing runs through the proxy, or the time is over.
-async fn settle(proxy: &Proxy, grace: Duration) {
-    let empty = async {
-        while !proxy.streams().is_empty() {
-            tokio::time::sleep(Duration::from_millis(100)).await;
-        }
-    };
-    // Whether it was empty does not matter: what is left is closed next.
-    let _ = tokio::time::timeout(grace, empty).await;
+/// Machines without a battery start in 1970, and an authority that is made then has ended in 1980.
+fn check_clock(now: Timestamp) -> Result<(), StartError> {
+    // The year of the first release.
+    let earliest = Timestamp::constant(1_767_225_600, 0);
+    if now < earliest { Err(StartError::Clock { now }) } else { Ok(()) }
 }
 
-/// Cancelled when the process begins to drain.
-fn stop_token(shutdown: &Shutdown, runtime: &mut Runtime) -> CancellationToken {
-    let stop = CancellationToken::new();
-    let (cancel, shutdown) = (stop.clone(), shutdown.clone());
-    runtime.tasks().finite("stop", async move {
-        shutdown.draining().await;
-        cancel.cancel();
-        Ok::<_, Infallible>(())
-    });
-    stop
+/// A thread outside of the runtime panicked.
+#[derive(Debug, thiserror::Error)]
+#[error("{0} has ended: nothing could be changed any more")]
+struct WriterEnded(&'static str);
+
+/// A server that can only read looks healthy and is not: without the threads that write it ends, and is started again.
+async fn writes(what: &'static str, ended: impl Future<Output = ()>) -> Result<(), WriterEnded> {
+    ended.await;
+    Err(WriterEnded(what))
 }
 
 /// A task that serves the others to the end.

@@ -4,9 +4,11 @@ use std::{
     net::{IpAddr, Ipv6Addr, SocketAddr},
     num::NonZeroUsize,
     path::{Path, PathBuf},
+    str::FromStr,
 };
 
-use serde::Deserialize;
+use cattle_runtime::args::{LogArgs, LogFilter, LogFormat};
+use serde::{Deserialize, Deserializer, de::Error as _};
 
 use crate::{
     args::ServeArgs,
@@ -60,6 +62,10 @@ pub struct ConfigFile {
     max_connections: Option<NonZeroUsize>,
     max_connections_per_address: Option<NonZeroUsize>,
     max_handshakes_per_address: Option<NonZeroUsize>,
+    #[serde(deserialize_with = "parsed")]
+    log_level: Option<LogFilter>,
+    #[serde(deserialize_with = "parsed")]
+    log_format: Option<LogFormat>,
 }
 
 /// Why a configuration is refused.
@@ -106,12 +112,11 @@ pub enum ConfigError {
 }
 
 impl Config {
-    /// Joins flags, environment and file; a flag wins over the environment, which wins over the file.
+    /// Joins flags, environment and the [file](ConfigFile::of); a flag wins over the environment, which wins over the file.
     ///
     /// # Errors
     /// Which option cannot be used and why.
-    pub fn resolve(args: &ServeArgs) -> Result<Self, ConfigError> {
-        let file = args.config.as_deref().map(ConfigFile::read).transpose()?.unwrap_or_default();
+    pub fn resolve(args: &ServeArgs, file: ConfigFile) -> Result<Self, ConfigError> {
         let data_dir = args.data_dir.clone().or(file.data_dir).ok_or(ConfigError::NoDataDir)?;
         let url = args.url.clone().or(file.url).map(parse_url).transpose()?;
         let listen = args.listen.or(file.listen).unwrap_or_else(|| default_listen(url.as_ref()));
@@ -147,6 +152,20 @@ impl Config {
 }
 
 impl ConfigFile {
+    /// The file that the arguments name; empty when they name none.
+    ///
+    /// # Errors
+    /// When it cannot be read or understood.
+    pub fn of(args: &ServeArgs) -> Result<Self, ConfigError> {
+        args.config.as_deref().map_or_else(|| Ok(Self::default()), Self::read)
+    }
+
+    /// What it says of the log.
+    #[must_use]
+    pub fn log(&self) -> LogArgs {
+        LogArgs { log_level: self.log_level.clone(), log_format: self.log_format }
+    }
+
     fn read(path: &Path) -> Result<Self, ConfigError> {
         let text =
             std::fs::read_to_string(path).map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
@@ -160,6 +179,16 @@ impl ConfigFile {
         serde_saphyr::from_str(text)
             .map_err(|error| ConfigError::Parse { path: path.to_owned(), reason: error.to_string() })
     }
+}
+
+/// A value in the words of its flag.
+fn parsed<'de, D, T>(deserializer: D) -> Result<Option<T>, D::Error>
+where
+    D: Deserializer<'de>,
+    T: FromStr<Err: std::fmt::Display>,
+{
+    let text = Option::<String>::deserialize(deserializer)?;
+    text.map(|text| text.parse().map_err(|error| D::Error::custom(format!("{text:?}: {error}")))).transpose()
 }
 
 /// Metrics and health are for this machine unless somebody says otherwise.
@@ -201,16 +230,41 @@ mod tests {
         ServeArgs { data_dir: Some("/data".into()), ..ServeArgs::default() }
     }
 
+    fn resolve(args: &ServeArgs) -> Result<Config, ConfigError> {
+        Config::resolve(args, ConfigFile::of(args)?)
+    }
+
+    /// Every flag of the server, so that an option that is added later is not forgotten here.
+    #[test]
+    fn the_file_takes_every_option() {
+        use clap::CommandFactory;
+        let command = crate::args::Args::command();
+        for flag in command.get_arguments().filter_map(|argument| argument.get_long()) {
+            let value = match flag {
+                "config" | "help" | "version" => continue,
+                "listen" | "admin-listen" => "127.0.0.1:1",
+                "log-format" => "json",
+                _ => "debug",
+            };
+            let parsed = ConfigFile::parse(Path::new("cattle.yaml"), &format!("{flag}: {value}\n"));
+            assert!(parsed.is_ok(), "{flag}: {}", parsed.unwrap_err());
+        }
+        let file = ConfigFile::parse(Path::new("f"), "log-level: info,cattle=debug\nlog-format: json\n").unwrap();
+        assert_eq!(file.log().log_level.unwrap().to_string(), "info,cattle=debug");
+        let wrong = ConfigFile::parse(Path::new("f"), "log-level: a=b=c\n").unwrap_err();
+        assert!(wrong.to_string().contains("a=b=c"), "{wrong}");
+    }
+
     #[test]
     fn without_anything_but_a_directory_the_server_stays_on_loopback() {
-        let config = Config::resolve(&args()).unwrap();
+        let config = resolve(&args()).unwrap();
         assert!(config.listen.ip().is_loopback() && config.admin_listen.ip().is_loopback());
         assert_eq!(config.tls, TlsSource::OwnAuthority);
     }
 
     #[test]
     fn a_public_url_opens_its_port_on_every_address() {
-        let config = Config::resolve(&ServeArgs { url: Some("https://cattle.example.org:8443".into()), ..args() });
+        let config = resolve(&ServeArgs { url: Some("https://cattle.example.org:8443".into()), ..args() });
         let listen = config.unwrap().listen;
         assert!(listen.ip().is_unspecified());
         assert_eq!(listen.port(), 8443);
@@ -222,19 +276,19 @@ mod tests {
         let path = directory.path().join("cattle.yaml");
         std::fs::write(&path, "data-dir: /from-file\nlisten: 127.0.0.1:1234\nmax-connections-per-address: 7\n")
             .unwrap();
-        let config = Config::resolve(&ServeArgs { config: Some(path.clone()), ..args() }).unwrap();
+        let config = resolve(&ServeArgs { config: Some(path.clone()), ..args() }).unwrap();
         assert_eq!(config.data_dir, PathBuf::from("/data"));
         assert_eq!(config.listen.port(), 1234);
         assert_eq!(config.limits, Limits { connections_per_address: 7, ..Limits::default() });
 
         std::fs::write(&path, "data-dir: /from-file\nlisen: 127.0.0.1:1234\n").unwrap();
-        let error = Config::resolve(&ServeArgs { config: Some(path), ..args() }).unwrap_err();
+        let error = resolve(&ServeArgs { config: Some(path), ..args() }).unwrap_err();
         assert!(error.to_string().contains("lisen"), "{error}");
     }
 
     #[test]
     fn what_does_not_fit_together_is_refused() {
-        let refused = |args: ServeArgs| Config::resolve(&args).unwrap_err();
+        let refused = |args: ServeArgs| resolve(&args).unwrap_err();
         assert!(matches!(refused(ServeArgs::default()), ConfigError::NoDataDir));
         assert!(matches!(refused(ServeArgs { tls_cert: Some("c".into()), ..args() }), ConfigError::HalfCertificate));
         assert!(matches!(refused(ServeArgs { tls_ca: Some("c".into()), ..args() }), ConfigError::AuthorityAlone));

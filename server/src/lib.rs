@@ -5,6 +5,7 @@
 //! | [`args`], [`config`] | command line, environment and file become one validated [`config::Config`] |
 //! | [`installation`], [`certificates`] | what the first start makes and every start takes up again |
 //! | [`app`] | makes every part, binds every socket, hands them to the process's tasks; the order of stopping |
+//! | [`drain`] | how long what runs may go on when its end has come |
 //! | [`listen`], [`router`] | the one public listener, and which part answers which path |
 //! | [`import`], [`sign_in`] | the import manifest; the record of attempts to sign in |
 //! | [`adapters`] | where the parts meet |
@@ -18,6 +19,7 @@ pub mod args;
 pub mod certificates;
 pub mod command;
 pub mod config;
+pub mod drain;
 pub mod import;
 pub mod installation;
 pub mod listen;

@@ -1,54 +1,30 @@
 //! The server's one public listener: TCP, TLS, HTTP/1.1 and HTTP/2.
 //!
-//! The accept loop does nothing but accept: every connection is a task of its own (owned by the loop's [`JoinSet`]),
-//! so a peer that never finishes its TLS handshake costs one permit for ten seconds and nobody waits for
-//! it. How many permits one address gets, stands in [`limits`].
+//! The accept loop does nothing but accept: every connection is a task of its own (owned by the loop's [`JoinSet`]), and
+//! [`connection`] says how long a peer may take for each of its steps, and [`limits`] how many of them there may be.
 
+mod activity;
+mod connection;
 mod limits;
 
-use std::{
-    convert::Infallible,
-    io,
-    net::SocketAddr,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    time::Duration,
-};
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use axum::body::Body;
 use http::{Request, Response};
-use hyper::{body::Incoming, service::service_fn};
-use hyper_util::{
-    rt::{TokioExecutor, TokioIo, TokioTimer},
-    server::{
-        conn::auto,
-        graceful::{GracefulShutdown, Watcher},
-    },
-};
+use hyper::body::Incoming;
 use rustls::server::ResolvesServerCert;
-use tokio::{
-    net::{TcpListener, TcpStream},
-    task::JoinSet,
-    time::{Instant, sleep, sleep_until, timeout},
-};
-use tokio_rustls::{TlsAcceptor, server::TlsStream};
+use tokio::{net::TcpListener, task::JoinSet, time::sleep};
+use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
-use limits::{Admitted, Doors, Refusal};
+use self::{
+    connection::{Connection, Deadlines},
+    limits::Doors,
+};
 pub use limits::{Limits, ListenMetrics};
 
-/// A peer has this long for its TLS handshake.
-const HANDSHAKE_DEADLINE: Duration = Duration::from_secs(10);
-/// A peer has this long for its handshake and the whole header of its first request, whatever the protocol.
-const FIRST_REQUEST_DEADLINE: Duration = Duration::from_secs(30);
-/// An HTTP/1.1 peer has this long to send the header of a request, and for the pause before it.
-const HEADER_DEADLINE: Duration = Duration::from_secs(20);
 /// The accept loop rests this long when the process is out of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-/// HTTP/2 requests at once on one connection.
-const STREAMS_PER_CONNECTION: u32 = 250;
 
 /// Answers one request; the router implements it.
 pub trait Answer: Send + Sync + 'static {
@@ -63,12 +39,6 @@ pub struct Listener {
     address: SocketAddr,
     doors: Arc<Doors>,
     deadlines: Deadlines,
-}
-
-#[derive(Clone, Copy)]
-struct Deadlines {
-    handshake: Duration,
-    first_request: Duration,
 }
 
 impl Listener {
@@ -90,8 +60,7 @@ impl Listener {
             .with_no_client_auth()
             .with_cert_resolver(certificate);
         config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-        let deadlines = Deadlines { handshake: HANDSHAKE_DEADLINE, first_request: FIRST_REQUEST_DEADLINE };
-        let doors = Doors::new(limits, metrics);
+        let (doors, deadlines) = (Doors::new(limits, metrics), Deadlines::default());
         Ok(Self { tcp, tls: TlsAcceptor::from(Arc::new(config)), address, doors, deadlines })
     }
 
@@ -101,118 +70,73 @@ impl Listener {
         self.address
     }
 
-    /// Serves until `shutdown`, then lets running requests finish for at most `grace`.
+    /// Serves until `shutdown`, then accepts nothing more and returns when every running request is done: how long that may take,
+    /// the caller decides.
     ///
     /// Connections that an HTTP upgrade took over are their owner's (the gateway's or the proxy's), not this one's: they count
     /// towards no limit here.
-    pub async fn serve<A: Answer>(self, answer: Arc<A>, shutdown: CancellationToken, grace: Duration) {
-        let graceful = GracefulShutdown::new();
-        let mut connections = JoinSet::new();
+    ///
+    /// # Cancel safety
+    /// Dropping the future ends every connection.
+    pub async fn serve<A: Answer>(self, answer: Arc<A>, shutdown: CancellationToken) {
+        let Self { tcp, tls, doors, deadlines, .. } = self;
+        let mut accepting = Accepting::default();
+        let mut running = JoinSet::new();
         loop {
-            while connections.try_join_next().is_some() {}
+            while running.try_join_next().is_some() {}
             let accepted = async {
-                let room = self.doors.room().await;
-                (room, self.tcp.accept().await)
+                let room = doors.room().await.ok_or_else(|| io::Error::other("no more room is made"))?;
+                let (stream, peer) = tcp.accept().await?;
+                io::Result::Ok((stream, peer, room))
             };
-            let (room, accepted) = tokio::select! {
+            // Cancel safe: room that waits for its connection is given back.
+            let accepted = tokio::select! {
                 () = shutdown.cancelled() => break,
                 accepted = accepted => accepted,
             };
-            let Some(room) = room else { break };
             match accepted {
-                Ok((stream, peer)) => match self.doors.admit(room, peer.ip()) {
-                    Ok(admitted) => {
-                        let doors = Arc::clone(&self.doors);
-                        let (tls, deadlines) = (self.tls.clone(), self.deadlines);
-                        let connection = Connection { peer, admitted, doors, deadlines, accepted: Instant::now() };
-                        connections.spawn(connection.serve(stream, tls, Arc::clone(&answer), graceful.watcher()));
+                Ok((stream, peer, room)) => {
+                    accepting.works();
+                    match doors.admit(room, peer.ip()) {
+                        Ok(admitted) => {
+                            let (tls, doors, shutdown) = (tls.clone(), Arc::clone(&doors), shutdown.clone());
+                            let connection = Connection { stream, peer, admitted, doors, deadlines, tls, shutdown };
+                            running.spawn(connection.serve(Arc::clone(&answer)));
+                        }
+                        Err(refusal) => {
+                            tracing::debug!(%peer, ?refusal, "a connection is closed: its address has too many");
+                        }
                     }
-                    Err(refusal) => {
-                        tracing::debug!(%peer, ?refusal, "a connection is closed: its address has too many")
-                    }
-                },
+                }
                 Err(error) => {
-                    tracing::warn!(%error, "a connection could not be accepted");
-                    sleep(ACCEPT_PAUSE).await;
+                    accepting.fails(&error);
+                    tokio::select! { () = shutdown.cancelled() => break, () = sleep(ACCEPT_PAUSE) => {} }
                 }
             }
         }
-        drop(self.tcp);
-        let drained = async {
-            graceful.shutdown().await;
-            while connections.join_next().await.is_some() {}
-        };
-        if timeout(grace, drained).await.is_err() {
-            tracing::info!("requests were still running at the end of the grace period and were ended");
-        }
+        drop(tcp);
+        while running.join_next().await.is_some() {}
     }
 }
 
-struct Connection {
-    peer: SocketAddr,
-    admitted: Admitted,
-    doors: Arc<Doors>,
-    deadlines: Deadlines,
-    accepted: Instant,
+/// Whether connections can be accepted, told once when that changes: out of descriptors, it would be told ten times a second.
+#[derive(Default)]
+struct Accepting {
+    fails: bool,
 }
 
-impl Connection {
-    async fn serve<A: Answer>(mut self, stream: TcpStream, tls: TlsAcceptor, answer: Arc<A>, graceful: Watcher) {
-        let peer = self.peer;
-        stream.set_nodelay(true).ok();
-        let stream = match timeout(self.deadlines.handshake, tls.accept(stream)).await {
-            Ok(Ok(stream)) => stream,
-            Ok(Err(error)) => return self.refuse(Refusal::Handshake, &error),
-            Err(late) => return self.refuse(Refusal::Handshake, &late),
-        };
-        self.admitted.shaken();
-        let begun = Arc::new(AtomicBool::new(false));
-        let first = Arc::clone(&begun);
-        let service = service_fn(move |request| {
-            first.store(true, Ordering::Relaxed);
-            let answer = Arc::clone(&answer);
-            async move { Ok::<_, Infallible>(answer.answer(request, peer).await) }
-        });
-        let builder = protocol(&stream);
-        let serving = builder.serve_connection_with_upgrades(TokioIo::new(stream), service).into_owned();
-        let watched = graceful.watch(serving);
-        let silent = async {
-            sleep_until(self.accepted + self.deadlines.first_request).await;
-            if begun.load(Ordering::Relaxed) {
-                std::future::pending::<()>().await;
-            }
-        };
-        tokio::select! {
-            ended = watched => if let Err(error) = ended {
-                tracing::debug!(%peer, error = %error, "connection ended");
-            },
-            () = silent => self.refuse(Refusal::Silent, &"no request came in time"),
+impl Accepting {
+    fn fails(&mut self, error: &io::Error) {
+        if !std::mem::replace(&mut self.fails, true) {
+            tracing::warn!(%error, "no connection can be accepted; trying on");
         }
     }
 
-    fn refuse(&self, refusal: Refusal, why: &dyn std::fmt::Display) {
-        self.doors.metrics.refuse(refusal);
-        tracing::debug!(peer = %self.peer, ?refusal, %why, "connection closed");
+    fn works(&mut self) {
+        if std::mem::take(&mut self.fails) {
+            tracing::info!("connections are accepted again");
+        }
     }
-}
-
-/// What was agreed on in the handshake: nobody has to guess from the first bytes, which may never come.
-fn protocol(stream: &TlsStream<TcpStream>) -> auto::Builder<TokioExecutor> {
-    let builder = auto::Builder::new(TokioExecutor::new());
-    let http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
-    let mut builder = if http2 { builder.http2_only() } else { builder.http1_only() };
-    builder
-        .http1()
-        .timer(TokioTimer::new())
-        .header_read_timeout(HEADER_DEADLINE)
-        .max_buf_size(64 * 1024)
-        .http2()
-        .timer(TokioTimer::new())
-        .max_concurrent_streams(STREAMS_PER_CONNECTION)
-        .max_header_list_size(64 * 1024)
-        .keep_alive_interval(Some(Duration::from_secs(30)))
-        .keep_alive_timeout(Duration::from_secs(20));
-    builder
 }
 
 #[cfg(test)]

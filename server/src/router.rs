@@ -23,6 +23,7 @@ use futures_util::{FutureExt, StreamExt, future::BoxFuture, stream};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
 use hyper::body::{Body as _, Incoming};
 use serde_json::json;
+use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
 use crate::{
@@ -51,8 +52,10 @@ pub struct Router {
     pub authenticator: Arc<Authenticator>,
     /// The server's own API.
     pub api: ApiServer,
-    /// Ends watches of the server's own API.
+    /// Ends watches of the server's own API with the right that opened them.
     pub revocations: Revocations,
+    /// Cancelled when the server stops: ends watches of the server's own API.
+    pub draining: CancellationToken,
     /// Downstream APIs.
     pub proxy: Arc<Proxy>,
     /// Agents.
@@ -130,7 +133,7 @@ impl Router {
         if response.status() == StatusCode::FORBIDDEN {
             self.denials.of_user(user.name(), denied(&asked, &user, &response));
         }
-        response.map(|body| self.until_revoked(body, user))
+        response.map(|body| self.until_ended(body, user))
     }
 
     /// The answer to somebody without a good credential, noted.
@@ -143,13 +146,17 @@ impl Router {
         response
     }
 
-    /// A watch is checked once and runs for hours: it ends with the right that opened it. What has no known end is one,
-    /// however it was asked for.
-    fn until_revoked(&self, body: Body, user: UserInfo) -> Body {
+    /// A watch is checked once and runs for hours: it ends with the right that opened it, or when the server stops. What has no known
+    /// end is one, however it was asked for; it comes one event at a time, so it ends between two of them.
+    fn until_ended(&self, body: Body, user: UserInfo) -> Body {
         if body.size_hint().exact().is_some() {
             return body;
         }
-        Body::from_stream(body.into_data_stream().take_until(self.revoked(user)))
+        let (revoked, draining) = (self.revoked(user), self.draining.clone());
+        let ended = async move {
+            tokio::select! { () = revoked => {}, () = draining.cancelled() => {} }
+        };
+        Body::from_stream(body.into_data_stream().take_until(ended.boxed()))
     }
 
     /// A body that fails when the right to send it ends. What has arrived already costs no look.

@@ -6,6 +6,7 @@
 
 mod events;
 mod forge;
+mod kubelet;
 mod lag;
 mod member;
 mod memory;
@@ -16,6 +17,7 @@ mod ways;
 
 pub use events::changes;
 pub use forge::{claims, resign, sha256};
+pub use kubelet::LogNode;
 pub use lag::LateWatches;
 pub use member::{Agent, Member, condition};
 pub use memory::Memory;

@@ -35,6 +35,10 @@ pub struct Launch {
     pub data_dir: Option<PathBuf>,
     /// A free port of loopback when absent.
     pub listen: Option<String>,
+    /// Soft and hard limit of open files; those of the test when absent.
+    pub open_files: Option<(u64, u64)>,
+    /// Its environment besides the test's.
+    pub environment: Vec<(String, String)>,
 }
 
 /// Somebody who has signed in.
@@ -95,11 +99,13 @@ impl Server {
     /// As [`Server::start`].
     pub async fn launch(launch: Launch) -> anyhow::Result<Self> {
         rustls::crypto::aws_lc_rs::default_provider().install_default().ok();
-        let Launch { flags, log_level, data_dir, listen } = launch;
+        let Launch { flags, log_level, data_dir, listen, open_files, environment } = launch;
         let scope = Run::of_this_process()?.scope("server")?;
         let data_dir = data_dir.unwrap_or_else(|| scope.directory().join("data"));
         let log_level = log_level.unwrap_or_else(|| "info,cattle=debug".to_owned());
-        let program = Program::new("cattle-server", binary("cattle-server")?)
+        let program =
+            environment.into_iter().fold(limited(open_files)?, |program, (name, value)| program.env(name, value));
+        let program = program
             .args(["--admin-listen", "127.0.0.1:0", "--log-level", &log_level, "--data-dir"])
             .arg(&data_dir)
             .args(flags);
@@ -391,6 +397,14 @@ impl Server {
         self.http = reqwest::Client::builder().tls_certs_only([root]).timeout(Duration::from_secs(60)).build()?;
         Ok(())
     }
+}
+
+/// The server's program, with limits of its own.
+fn limited(open_files: Option<(u64, u64)>) -> anyhow::Result<Program> {
+    let server = binary("cattle-server")?;
+    let Some((soft, hard)) = open_files else { return Ok(Program::new("cattle-server", server)) };
+    let shell = format!("ulimit -S -n {soft} && ulimit -H -n {hard} && exec \"$0\" \"$@\"");
+    Ok(Program::new("cattle-server", "/bin/sh").args(["-c", &shell]).arg(server))
 }
 
 /// The first contact: the certificate is not known yet, and nothing secret is sent.

@@ -78,7 +78,7 @@ impl Clusters for Direct {
     }
 
     fn link(&self, _: &ClusterId) -> Link {
-        Link { connected: *self.links.borrow() > 0, since: None }
+        Link { connected: *self.links.borrow() > 0, ..Link::default() }
     }
 
     fn changes(&self) -> watch::Receiver<u64> {

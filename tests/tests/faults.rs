@@ -68,8 +68,6 @@ async fn the_tunnel_is_back_after_every_fault() -> anyhow::Result<()> {
     server.process().kill().await?;
     server.start_again().await?;
     back(&server, &member).await.context("after the server was killed")?;
-    let drain = json!({ "value": "0" });
-    server.patch("/apis/management.cattle.io/v3/settings/agent-drain-minutes", &drain).await?;
     server.process().stop(Duration::from_secs(45)).await?;
     server.start_again().await?;
     back(&server, &member).await.context("after the server was restarted")

@@ -36,7 +36,6 @@ async fn a_start_makes_what_is_missing_and_a_second_one_changes_nothing() -> any
 
     let before = identity(&server).await?;
     let id = server.add_cluster("kept").await?;
-    set(&server, "agent-drain-minutes", "0").await?;
     server.process().stop(SOON).await?;
     server.start_again().await?;
     ensure!(identity(&server).await? == before, "a second start changed the installation");
@@ -88,7 +87,29 @@ async fn configuration_that_cannot_be_meant_is_refused_by_name() -> anyhow::Resu
     })
     .await?;
     server.get("/healthz", &nobody()).await?.error_for_status()?;
-    Ok(())
+    another_authority_takes_a_restart(&mut server, &flags).await
+}
+
+/// Everybody trusts what they were told, so a leaf of another authority is not presented before they are told again.
+async fn another_authority_takes_a_restart(server: &mut Server, tls: &[&str]) -> anyhow::Result<()> {
+    let (told, first) = (server.ca_pem().to_owned(), leaf(server).await?);
+    let files = Path::new(tls[1]).parent().context("no directory")?;
+    let other = OwnCertificates { authority: Authority::new("another-ca")? };
+    std::fs::write(files.join("ca.crt"), other.authority.pem())?;
+    other.issue()?.write(files, "server")?;
+    wait_for("the other authority to be reported", SOON, async || {
+        ensure!(server.process().log().contains("restart to change the authority"), "not yet");
+        Ok(())
+    })
+    .await?;
+    ensure!(leaf(server).await? == first, "a certificate that nobody trusts is presented");
+    let answer = server.get("/v3/settings/cacerts", &nobody()).await?.error_for_status()?;
+    let published: Value = answer.json().await?;
+    ensure!(published["value"] == told.as_str(), "something else is published: {published}");
+    server.process().stop(SOON).await?;
+    server.start_again().await?;
+    ensure!(server.ca_pem() == other.authority.pem(), "the restart did not take the other authority");
+    leaf(server).await.map(drop)
 }
 
 #[tokio::test]

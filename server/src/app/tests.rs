@@ -1,7 +1,9 @@
 use std::collections::BTreeSet;
 
+use prometheus_client::registry::Registry;
+
 use super::*;
-use crate::args::ServeArgs;
+use crate::{args::ServeArgs, config::ConfigFile};
 
 /// Names of everything in a registry, without the endings that OpenMetrics adds by type. Families that have no value yet are
 /// left out of the text that is served, so the registry is asked for its own description.
@@ -36,9 +38,11 @@ async fn every_metric_is_documented_and_every_documented_metric_exists() {
         listen: "127.0.0.1:0".parse().ok(),
         ..ServeArgs::default()
     };
-    let mut registry = cattle_runtime::metrics::registry("cattle-server", "0");
-    let app = Box::pin(App::build(&Config::resolve(&args).unwrap(), &mut registry)).await.unwrap();
-    let registered = registered(&registry);
+    let mut runtime = Runtime::new("cattle-server", "0").unwrap();
+    let config = Config::resolve(&args, ConfigFile::default()).unwrap();
+    let app = Box::pin(App::build(&config, 1024, &mut runtime)).await.unwrap();
+    let registry = runtime.registry();
+    let registered = registered(registry);
     drop(app);
 
     let page = include_str!("../../../docs/operations.md");
@@ -54,4 +58,11 @@ async fn every_metric_is_documented_and_every_documented_metric_exists() {
     assert!(missing.is_empty(), "not in the table of docs/operations.md: {missing:?}");
     let gone: Vec<_> = documented.difference(&registered).collect();
     assert!(gone.is_empty(), "in the table of docs/operations.md, but not registered: {gone:?}");
+}
+
+#[test]
+fn a_clock_without_a_battery_is_noticed() {
+    let refused = check_clock("1970-01-01T00:03:00Z".parse().unwrap()).unwrap_err();
+    assert!(refused.to_string().contains("1970-01-01"), "{refused}");
+    assert!(check_clock("2026-02-01T00:00:00Z".parse().unwrap()).is_ok());
 }

@@ -165,7 +165,7 @@ fn authority_der(pem: &str) -> Result<CertificateDer<'static>, CertificateError>
         .map_err(|_| CertificateError::Pem { what: "the stored certificate".to_owned(), wanted: "certificate" })
 }
 
-/// The names a leaf carries: the public host, and this machine's own for local tools.
+/// The name that a leaf carries: the public host.
 fn names(host: &str) -> Result<Vec<SanType>, CertificateError> {
     let name = match IpAddr::from_str(host) {
         Ok(address) => SanType::IpAddress(address),

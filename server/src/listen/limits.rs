@@ -33,6 +33,16 @@ impl Default for Limits {
     }
 }
 
+impl Limits {
+    /// Half of the `descriptors` that the process may have open are for connections: the other half is for agents, clusters,
+    /// files.
+    #[must_use]
+    pub fn within(self, descriptors: u64) -> Self {
+        let half = usize::try_from(descriptors / 2).unwrap_or(usize::MAX).max(1);
+        Self { connections: self.connections.min(half), ..self }
+    }
+}
+
 /// What happens at the listener. Clones count together.
 #[derive(Clone, Debug, Default)]
 pub struct ListenMetrics {
@@ -159,6 +169,13 @@ impl Admitted {
         {
             held.handshakes -= 1;
         }
+    }
+}
+
+impl Admitted {
+    /// Whether the handshake is still under way.
+    pub(super) fn is_shaking(&self) -> bool {
+        self.handshake.is_some()
     }
 }
 

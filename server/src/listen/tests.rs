@@ -3,6 +3,8 @@ use rustls_pki_types::{CertificateDer, ServerName, pem::PemObject};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio_rustls::TlsConnector;
 
+use tokio::{net::TcpStream, time::timeout};
+
 use super::*;
 use crate::certificates::{Authority, LeafKey, ServingCertificate};
 
@@ -36,7 +38,7 @@ impl Rig {
         listener.deadlines = Deadlines { handshake: deadline, first_request: deadline };
         let address = listener.address();
         let mut task = JoinSet::new();
-        task.spawn(listener.serve(Arc::new(Hello), CancellationToken::new(), Duration::ZERO));
+        task.spawn(listener.serve(Arc::new(Hello), CancellationToken::new()));
         Self { address, metrics, authority, _task: task }
     }
 

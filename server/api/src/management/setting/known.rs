@@ -64,8 +64,10 @@ pub const KUBECONFIG_DEFAULT_TOKEN_TTL_MINUTES: &str = "kubeconfig-default-token
 pub const KUBECONFIG_GENERATE_TOKEN: &str = "kubeconfig-generate-token";
 /// The shortest password, in characters.
 pub const PASSWORD_MIN_LENGTH: &str = "password-min-length";
-/// Minutes that running streams get to end when the server stops or moves an agent.
+/// Minutes that running streams get to end when an agent leaves or is replaced.
 pub const AGENT_DRAIN_MINUTES: &str = "agent-drain-minutes";
+/// Seconds that running streams, watches aside, get to end when the server stops.
+pub const SERVER_DRAIN_SECONDS: &str = "server-drain-seconds";
 /// Minutes that a registration token is good for when nothing else is asked.
 pub const REGISTRATION_TOKEN_TTL_MINUTES: &str = "crt-default-ttl-minutes";
 
@@ -79,7 +81,7 @@ pub static ALL: &[Known] = &[
         rule: Rule::Integer { min: 0, max: 60 },
         read_only: false,
         public: false,
-        description: "Minutes that running streams get to end when the server stops or moves an agent.",
+        description: "Minutes that running streams get to end when an agent leaves or is replaced.",
     },
     Known {
         name: AUTH_TOKEN_MAX_TTL_MINUTES,
@@ -144,6 +146,14 @@ pub static ALL: &[Known] = &[
         read_only: false,
         public: false,
         description: "The shortest password that is accepted, in characters.",
+    },
+    Known {
+        name: SERVER_DRAIN_SECONDS,
+        default: "60",
+        rule: Rule::Integer { min: 0, max: 3600 },
+        read_only: false,
+        public: false,
+        description: "Seconds that running streams, watches aside, get to end when the server stops.",
     },
     Known {
         name: SERVER_URL,
