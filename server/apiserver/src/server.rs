@@ -1,15 +1,16 @@
 //! [`ApiServer`]: from a request and who makes it to a response.
 
+mod hooks;
+
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Body;
 use bytes::Bytes;
-use cattle_api::{Resource, resource};
-use cattle_auth::{Attributes, Decision, ObjectRef, Passwords, UserInfo};
+use cattle_api::resource;
+use cattle_auth::{Attributes, Decision, ObjectRef, UserInfo};
 use cattle_store::Store;
-use futures_util::stream::BoxStream;
 use http::{HeaderMap, HeaderValue, Method, Request, Response};
 use jiff::Timestamp;
 use kube::core::DynamicObject;
@@ -17,9 +18,10 @@ use serde_json::Value;
 use tokio::sync::Semaphore;
 use tracing::Instrument as _;
 
+pub use self::hooks::{Decorate, Hooks, Recomputed};
 use crate::accept::{self, Accepted};
-use crate::audit::{AuditSink, ClientAddress};
-use crate::authorize::{Authorizer, refusal};
+use crate::audit::ClientAddress;
+use crate::authorize::refusal;
 use crate::body;
 use crate::discovery::Discovery;
 use crate::openapi::OpenApi;
@@ -40,43 +42,6 @@ const READING_MAX: usize = 400;
 const WATCHES_MAX: usize = 2000;
 /// Longest time a request that is not a watch may take, its body included.
 const REQUEST_DEADLINE: Duration = Duration::from_secs(60);
-
-/// Adds what is computed when an object is read, and says when that changes.
-pub trait Decorate: Send + Sync + 'static {
-    /// Adds computed fields. Called for every object of every answer: it answers from memory.
-    fn decorate(&self, resource: &'static Resource, object: &mut DynamicObject);
-
-    /// Which objects' computed fields have changed, from now on. The stream never ends while the server runs.
-    fn changes(&self, resource: &'static Resource) -> BoxStream<'static, Recomputed>;
-}
-
-/// What a [`Decorate`] says has changed.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Recomputed {
-    /// One object.
-    One {
-        /// Its namespace.
-        namespace: Option<String>,
-        /// Its name.
-        name: String,
-    },
-    /// Possibly any: the stream fell behind.
-    Any,
-}
-
-/// What the server is made of besides its store.
-pub struct Hooks {
-    /// Who may do what.
-    pub authorizer: Arc<dyn Authorizer>,
-    /// The audit log.
-    pub audit: Arc<dyn AuditSink>,
-    /// Hashes passwords of new users.
-    pub passwords: Passwords,
-    /// Computed fields.
-    pub decorate: Arc<dyn Decorate>,
-    /// The server's version, such as `0.1.0`; `/version` has it in `gitVersion`.
-    pub version: String,
-}
 
 /// The server's own Kubernetes API. Clones are the same server.
 #[derive(Clone)]
