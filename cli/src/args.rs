@@ -338,7 +338,8 @@ mod tests {
             let path = format!("{path} {}", command.get_name());
             if !command.has_subcommands() {
                 let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
-                assert!(help.contains(&format!("{path} ")) || help.contains(&format!("{path}\n")), "{path}: {help}");
+                let shows = |line: &str| line.trim_start() == path || line.contains(&format!("{path} "));
+                assert!(help.lines().any(shows), "{path}: {help}");
             }
             let widest = command.get_after_help().map(|help| help.to_string()).unwrap_or_default();
             let widest = widest.lines().map(|line| line.chars().count()).max().unwrap_or_default();
