@@ -338,7 +338,7 @@ impl Parts {
             sign_in_audit: SignInAudit::new(audit, Arc::clone(&denials), sign_ins),
             denials,
             import,
-            ca_certs: ca_certs.clone(),
+            ca_certs,
             authenticator,
             api,
             proxy,

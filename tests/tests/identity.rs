@@ -4,7 +4,12 @@
 //! Requests are written byte by byte. What the API server saw is read twice: in its answer to a `SelfSubjectReview`, and in
 //! its audit log, which has every request that reached it, also those whose answer nobody got.
 
-#![allow(clippy::unwrap_used, clippy::panic, reason = "a failed test is the point")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::print_stdout,
+    reason = "a failed test, and what could not be shown, is the point"
+)]
 
 #[path = "identity/wire.rs"]
 mod wire;

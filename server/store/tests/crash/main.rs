@@ -1,7 +1,6 @@
 //! What was acknowledged is there after a kill, a power cut and a failed fsync.
 //!
 //! A program of its own: it starts others, and while it does so, they hold its locks for a moment.
-#![expect(clippy::print_stdout, reason = "a test that is skipped says why")]
 
 mod crash;
 #[path = "../store/fixture.rs"]
