@@ -1,7 +1,7 @@
 //! The server's one public listener: TCP, TLS, HTTP/1.1 and HTTP/2.
 //!
 //! The accept loop does nothing but accept: every connection is a task of its own (owned by the loop's [`JoinSet`]), and
-//! [`connection`] says how long a peer may take for each of its steps, and [`limits`] how many of them there may be.
+//! `connection` says how long a peer may take for each of its steps, and [`Limits`] how many of them there may be.
 
 mod activity;
 mod connection;
