@@ -8,7 +8,7 @@
 //! |---|---|
 //! | [`checkout`] | the commit, and whether the tree is that commit |
 //! | [`binary`] | the test binaries, from what cargo says |
-//! | [`unit`] | what is run and remembered as one |
+//! | [`mod@unit`] | what is run and remembered as one |
 //! | [`outcome`] | what came of it, from what the test program says |
 //! | [`ledger`] | what was done before |
 //! | [`runner`] | runs one |
