@@ -214,7 +214,7 @@ fn set<T: std::str::FromStr>(field: &mut T, text: &str) {
 }
 
 proptest! {
-    #![proptest_config(cattle_matrix::proptest_config(10_000))]
+    #![proptest_config(cattle_matrix::proptest_config(1_000))]
 
     #[test]
     fn no_parameter_changes_documents_kinds_or_names(
