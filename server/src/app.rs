@@ -323,14 +323,8 @@ impl Parts {
         );
         let certificates = Certificates::new(Arc::clone(&certificate), &ca_certs);
         let renewal = renewal(config.tls.clone(), url.clone(), Arc::clone(&store), certificate, ca_certs.clone());
-        let import = Import::new(
-            registrations,
-            Typed::new(Arc::clone(&store)),
-            settings,
-            url.to_string(),
-            server_id,
-            ca_certs.clone(),
-        );
+        let clusters = Typed::new(Arc::clone(&store));
+        let import = Import::new(registrations, clusters, settings, url.to_string(), server_id, ca_certs.clone());
         let router = Router {
             revocations: revocations.clone(),
             draining: self.draining,

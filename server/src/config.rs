@@ -244,6 +244,7 @@ mod tests {
                 "config" | "help" | "version" => continue,
                 "listen" | "admin-listen" => "127.0.0.1:1",
                 "log-format" => "json",
+                flag if flag.starts_with("max-") => "7",
                 _ => "debug",
             };
             let parsed = ConfigFile::parse(Path::new("cattle.yaml"), &format!("{flag}: {value}\n"));

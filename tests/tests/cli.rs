@@ -239,7 +239,9 @@ async fn a_terminal_is_asked(server: &Server, cluster: &str) -> anyhow::Result<(
     let given = server.scope().directory().join("newcomer/exec.yaml");
     std::fs::copy(given, fresh.home.join("exec.yaml"))?;
     for kubectl in ["kubectl", "kubectl-1.20"] {
-        let line = format!("{kubectl} --kubeconfig exec.yaml get namespaces -o name");
+        // What is typed before the terminal hides it is shown by the terminal itself.
+        let hidden = "until stty -a </dev/tty | grep -q ' -echo '; do sleep 0.02; done; echo hidden >/dev/tty";
+        let line = format!("({hidden}) & {kubectl} --kubeconfig exec.yaml get namespaces -o name");
         let mut terminal = Terminal::open(&fresh.shell(""), &fresh.home, &line)?;
         if kubectl == "kubectl" {
             terminal.expect(&format!("Sign in at {}", server.url())).await?;
@@ -248,6 +250,7 @@ async fn a_terminal_is_asked(server: &Server, cluster: &str) -> anyhow::Result<(
         }
         // The second time it is known who it was.
         terminal.expect("Password: ").await?;
+        terminal.expect("hidden").await?;
         terminal.type_line(password).await?;
         terminal.expect("namespace/kube-system").await?;
         let shown = terminal.end().await?;

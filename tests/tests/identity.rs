@@ -4,29 +4,25 @@
 //! Requests are written byte by byte. What the API server saw is read twice: in its answer to a `SelfSubjectReview`, and in
 //! its audit log, which has every request that reached it, also those whose answer nobody got.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    clippy::print_stdout,
-    reason = "a failed test, and what could not be shown, is the point"
-)]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a failed test is the point")]
 
+#[path = "identity/address.rs"]
+mod address;
 #[path = "identity/wire.rs"]
 mod wire;
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
 use base64::Engine as _;
-use cattle_harness::{ControlPlane, ControlPlaneOptions, Seclusion, wait_for};
-use cattle_tests::{Member, Relay, Server, User, condition};
+use cattle_harness::{ControlPlane, ControlPlaneOptions, wait_for};
+use cattle_tests::{Member, Relay, Server, User};
 use futures_util::stream::{self, StreamExt as _};
 use serde_json::{Value, json};
-use tokio::net::TcpListener;
 
+use address::one_address;
 use wire::{Field, Wire};
 
 const SOON: Duration = Duration::from_secs(60);
@@ -158,41 +154,6 @@ async fn join(server: &Server, logs: &Path, file: &str) -> anyhow::Result<Member
     };
     // The server wants names of its own to be different; nothing of the cluster has them.
     Member::join_with(server, file, ControlPlane::start(options).await?).await
-}
-
-/// Both agents dial one address, which is the first API server to one of them and the second to the other: the second
-/// agent runs in a network of its own. Needs root; without it the addresses differ, and nothing else does.
-async fn one_address(server: &Server, first: &mut Member, second: &mut Member) -> anyhow::Result<Vec<Relay>> {
-    if !Seclusion::is_possible() {
-        println!("NOT SHOWN: clusters of one address, which needs root");
-        return Ok(Vec::new());
-    }
-    let at = |member: &Member| SocketAddr::from((member.control_plane.address(), 6443));
-    let network = Seclusion::create(second.control_plane.scope()).await?;
-    let inside = |address: SocketAddr| {
-        let listener = network.listen(address)?;
-        listener.set_nonblocking(true)?;
-        anyhow::Ok(TcpListener::from_std(listener)?)
-    };
-    let outside = Relay::start(at(first)).await?;
-    let address = outside.address();
-    let public: SocketAddr = server.url().trim_start_matches("https://").parse().context("the server's address")?;
-    let relays = vec![Relay::on(inside(address)?, at(second))?, Relay::on(inside(public)?, public)?, outside];
-    second.agent.seclude(network.clone());
-    for member in [first, second] {
-        member.agent.set_env("CATTLE_KUBERNETES_ADDRESS", address.to_string());
-        member.agent.process().kill().await?;
-        wait_for("the server to see the agent go", SOON, async || {
-            let record = member.record(server).await?;
-            let connected = condition(&record, "Connected").context("no condition")?;
-            ensure!(connected["status"] == "False", "{connected}");
-            Ok(())
-        })
-        .await?;
-        member.agent.start_again(&member.control_plane)?;
-        member.wait_ready(server).await?;
-    }
-    Ok(relays)
 }
 
 fn audit_log(logs: &Path, file: &str) -> PathBuf {
