@@ -241,8 +241,8 @@ async fn a_terminal_is_asked(server: &Server, cluster: &str) -> anyhow::Result<(
     for kubectl in ["kubectl", "kubectl-1.20"] {
         // What is typed before the terminal hides it is shown by the terminal itself.
         let hidden = "until stty -a </dev/tty | grep -q ' -echo '; do sleep 0.02; done; echo hidden >/dev/tty";
-        let line = format!("({hidden}) & {kubectl} --kubeconfig exec.yaml get namespaces -o name");
-        let mut terminal = Terminal::open(&fresh.shell(""), &fresh.home, &line)?;
+        let line = format!("{kubectl} --kubeconfig exec.yaml get namespaces -o name");
+        let mut terminal = Terminal::open(&fresh.shell(""), &fresh.home, &format!("({hidden}) & {line}"))?;
         if kubectl == "kubectl" {
             terminal.expect(&format!("Sign in at {}", server.url())).await?;
             terminal.expect("Username: ").await?;
