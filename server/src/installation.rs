@@ -72,7 +72,7 @@ pub enum InstallError {
     },
     /// The user's files come from another authority than the one that agents and users were told to trust.
     #[error(
-        "--tls-ca is another authority than the one that agents and users trust: restart the server to announce it"
+        "the files are of another authority than the one that agents and users trust: restart to change the authority, and give it to everybody (a fresh manifest in each cluster, fresh kubeconfigs), since those who pin the present one refuse another"
     )]
     AnotherAuthority,
     /// The administrator could not be made.
