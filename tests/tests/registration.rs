@@ -288,7 +288,7 @@ async fn a_registration_token_is_shown_once(server: &Server, cluster: &str, toke
 
 async fn two_agents_serve_and_one_is_enough(server: &Server, member: &mut Member, token: &str) -> anyhow::Result<()> {
     let second = Agent::start_replica(&member.control_plane, server, &member.id, token, 1).await?;
-    wait_metric(server, "sessions", 2).await?;
+    wait_metric(server, "cattle_gateway_sessions", 2).await?;
     an_agent_that_is_cut_off_carries_nothing(server, member).await?;
     let admin = server.admin().clone();
     member.agent.process().kill().await?;
@@ -304,7 +304,7 @@ async fn an_agent_that_is_cut_off_carries_nothing(server: &Server, member: &mut 
     let relay = Relay::start(format!("{}:6443", member.control_plane.address()).parse()?).await?;
     member.agent.set_env("CATTLE_KUBERNETES_ADDRESS", relay.address().to_string());
     member.agent.restart(&member.control_plane).await?;
-    wait_metric(server, "sessions", 2).await?;
+    wait_metric(server, "cattle_gateway_sessions", 2).await?;
     relay.set(Way::Silent);
     wait_metric(server, "cattle_gateway_sessions_failing", 1).await?;
     let path = member.path("/api/v1/namespaces/kube-system");
@@ -320,7 +320,7 @@ async fn an_agent_that_is_cut_off_carries_nothing(server: &Server, member: &mut 
     wait_metric(server, "cattle_gateway_sessions_failing", 0).await?;
     member.agent.set_env("CATTLE_KUBERNETES_ADDRESS", format!("{}:6443", member.control_plane.address()));
     member.agent.restart(&member.control_plane).await?;
-    wait_metric(server, "sessions", 2).await
+    wait_metric(server, "cattle_gateway_sessions", 2).await
 }
 
 /// Waits until one of the gateway's gauges has this value.
@@ -328,7 +328,7 @@ async fn wait_metric(server: &Server, gauge: &str, wanted: i64) -> anyhow::Resul
     wait_for(&format!("{gauge} to be {wanted}"), EVENTUALLY, async || {
         let metrics = reqwest::get(format!("{}/metrics", server.admin_url())).await?.text().await?;
         let mut lines = metrics.lines().filter_map(|line| line.rsplit_once(' '));
-        let found = lines.find(|(key, _)| *key == gauge || key.ends_with(&format!("_{gauge}")));
+        let found = lines.find(|(key, _)| *key == gauge);
         let (_, value) = found.with_context(|| format!("no {gauge} in {metrics}"))?;
         ensure!(value == wanted.to_string(), "{value}");
         Ok(())
