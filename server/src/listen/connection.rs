@@ -35,9 +35,10 @@ use super::{
     limits::{Admitted, Doors, Refusal},
 };
 
-/// A peer has this long to send a request's header.
+/// A peer has this long to send its first request's header.
 const HEADER_DEADLINE: Duration = Duration::from_secs(20);
-/// A connection on which nothing runs is closed after this time.
+/// A connection on which nothing runs is closed after this time, a header that is half sent or none. Longer than clients keep
+/// theirs (90 s in Go): a server that closes first meets requests on their way, and a change cannot be sent again.
 const IDLE: Duration = Duration::from_secs(120);
 /// A connection that was told to go has this long for requests that were on their way, after the last one.
 const LINGER: Duration = Duration::from_secs(5);
@@ -141,7 +142,7 @@ async fn converse<A: Answer>(
     } else {
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())
-            .header_read_timeout(HEADER_DEADLINE)
+            .header_read_timeout(IDLE)
             .max_buf_size(64 * 1024)
             .serve_connection(stream, service)
             .with_upgrades();

@@ -109,3 +109,22 @@ async fn one_address_cannot_take_every_connection() {
     });
     assert!(again.await.is_ok(), "no room again");
 }
+
+#[tokio::test]
+async fn a_connection_is_kept_for_as_long_as_clients_keep_theirs() {
+    let rig = Rig::start(Limits::default(), SOON).await;
+    let mut connection = rig.connect(b"http/1.1").await.unwrap();
+    let mut ask = async || {
+        connection.write_all(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
+        let mut answer = Vec::new();
+        while !answer.ends_with(b"hello") {
+            let read = timeout(SOON, connection.read_buf(&mut answer)).await.unwrap().unwrap();
+            assert!(read > 0, "closed after {}", String::from_utf8_lossy(&answer));
+        }
+    };
+    ask().await;
+    tokio::time::pause();
+    tokio::time::advance(Duration::from_secs(90)).await;
+    tokio::time::resume();
+    ask().await;
+}
