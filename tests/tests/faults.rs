@@ -227,8 +227,9 @@ async fn parallel(server: &Server, member: &Member, user: &User, count: usize) -
         };
         let request = review.bearer_auth(&user.token);
         requests.spawn(async move {
-            let answer = request.send().await?;
-            anyhow::Ok((answer.status().as_u16(), answer.text().await?))
+            let answer = request.send().await.with_context(|| format!("request {number} has no answer"))?;
+            let code = answer.status().as_u16();
+            anyhow::Ok((code, answer.text().await.with_context(|| format!("the answer {code} is cut"))?))
         });
     }
     let mut answers = Vec::new();
