@@ -8,7 +8,7 @@ use cattle_proto::stream::{StreamHeader, Target};
 use cattle_tunnel::{OpenError, Session, TunnelStream};
 use futures_util::future::BoxFuture;
 
-use crate::dial::ROUTE_TIME;
+use crate::dial::LAST_ROUTE_TIME;
 
 /// Decides about agents. Each method has the rest of the handshake's time, or of the registration's.
 pub trait AgentAuthority: Send + Sync + 'static {
@@ -86,7 +86,7 @@ impl SessionDialer {
     /// # Errors
     /// When the agent does not connect it in time.
     pub async fn dial(&self) -> Result<TunnelStream, OpenError> {
-        self.session.open(StreamHeader::to(Target::KubeApiserver), ROUTE_TIME).await
+        self.session.open(StreamHeader::to(Target::KubeApiserver), LAST_ROUTE_TIME).await
     }
 }
 

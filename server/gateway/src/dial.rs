@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use cattle_proto::id::{ClusterId, SessionId};
+use cattle_proto::limits;
 use cattle_proto::stream::{RefusedCode, StreamHeader};
 use cattle_tunnel::{OpenError, TunnelStream};
 
@@ -11,7 +12,10 @@ use crate::metrics::DialOutcome;
 use crate::registry::{Link, Registry};
 
 /// Time for one route before the next is tried.
-pub(crate) const ROUTE_TIME: Duration = Duration::from_secs(2);
+const ROUTE_TIME: Duration = Duration::from_secs(2);
+/// Time for the last route, or the only one: giving up sooner helps nobody. The agent's own deadline comes first, so that its
+/// refusal, which names the API server, is what is heard.
+pub(crate) const LAST_ROUTE_TIME: Duration = limits::DIAL_TIME.saturating_add(Duration::from_secs(1));
 
 /// A stream, and the session that carries it.
 #[derive(Debug)]
@@ -26,8 +30,10 @@ pub struct Dialed {
 /// every failure may be tried again on the next route.
 pub(crate) async fn dial(registry: &Registry, cluster: &ClusterId, header: StreamHeader) -> Result<Dialed, DialError> {
     let mut last = None;
-    for member in registry.routes(cluster) {
-        match member.session.open(header, ROUTE_TIME).await {
+    let mut routes = registry.routes(cluster).into_iter().peekable();
+    while let Some(member) = routes.next() {
+        let within = if routes.peek().is_some() { ROUTE_TIME } else { LAST_ROUTE_TIME };
+        match member.session.open(header, within).await {
             Ok(stream) => return Ok(Dialed { stream, session: member.id() }),
             Err(error) => {
                 tracing::debug!(%cluster, session = %member.id(), %error, "a route did not take the stream");

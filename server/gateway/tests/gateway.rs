@@ -436,6 +436,42 @@ async fn a_refusing_route_is_followed_by_the_next() {
 }
 
 #[tokio::test]
+async fn an_only_route_may_take_its_time_and_another_is_not_waited_for() {
+    let mut rig = Rig::new().await;
+    let mut slow = rig.agent(&hello("c-abcde", 1, "agent/pod-1/3600")).await.unwrap();
+    slow.control.send(&heartbeat(0)).await.unwrap_or_else(|error| panic!("{error}"));
+    let (mut incoming, session) = (slow.incoming, slow.session.id());
+    rig.tasks.spawn(async move {
+        let _ = slow.driver.run().await;
+    });
+    rig.tasks.spawn(async move {
+        let mut streams = JoinSet::new();
+        while let Some(pending) = incoming.accept().await {
+            streams.spawn(async move {
+                // Longer than a route has while there is another one.
+                tokio::time::sleep(Duration::from_millis(2_500)).await;
+                let Ok(stream) = pending.accept().await else { return };
+                let (mut reader, mut writer) = tokio::io::split(stream);
+                let _ = tokio::io::copy(&mut reader, &mut writer).await;
+                let _ = writer.shutdown().await;
+            });
+        }
+    });
+    let id = cluster("c-abcde");
+    rig.until(|rig| !rig.gateway.registry().members(&id).is_empty()).await;
+    echoes(&rig, "c-abcde").await;
+    assert_eq!(rig.gateway.registry().members(&id)[0].health(), Health::Good);
+    // Of two, the newer one is tried first; the slow one becomes it when the other carries more.
+    let fast = rig.echo(&hello("c-abcde", 2, "agent/pod-2/3600")).await;
+    let busy = rig.gateway.dial(&id).await.unwrap();
+    assert_eq!(busy.session, fast.session.id());
+    let next = rig.gateway.dial(&id).await.unwrap();
+    assert_eq!(next.session, fast.session.id());
+    let health = rig.gateway.registry().members(&id).into_iter().find(|member| member.id() == session);
+    assert_eq!(health.map(|member| member.health()), Some(Health::Bad));
+}
+
+#[tokio::test]
 async fn a_pod_has_a_few_sessions_at_most() {
     let mut rig = Rig::new().await;
     let other = rig.echo(&hello("c-abcde", 99, "agent/pod-2/3600")).await;
