@@ -94,7 +94,7 @@ impl World {
             let path = self.member.path(path);
             self.wire.open(method, &path, headers, &user.token).await.with_context(|| path.clone())
         };
-        let mut watch = open("GET", "/api/v1/namespaces?watch=true", "").await?;
+        let mut watch = open("GET", "/api/v1/namespaces?watch=true", "Connection: close\r\n").await?;
         watch.expect(b"kube-system").await?;
         let pod = "/api/v1/namespaces/default/pods/pod";
         let upgrade = "Connection: Upgrade\r\nUpgrade: SPDY/3.1\r\nX-Stream-Protocol-Version: v4.channel.k8s.io\r\n";
@@ -102,7 +102,8 @@ impl World {
         let mut exec = open("POST", &path, upgrade).await?;
         exec.send(b"is anybody there?").await?;
         exec.expect(b"is anybody there?").await?;
-        let mut quiet = open("GET", &format!("{pod}/log?follow=true&container={QUIET}"), "").await?;
+        let mut quiet =
+            open("GET", &format!("{pod}/log?follow=true&container={QUIET}"), "Connection: close\r\n").await?;
         quiet.expect(kubelet::LINE).await?;
         let noisy = open("GET", &format!("{pod}/log?follow=true&container={NOISY}"), "").await?;
         wait_for("the kubelet to serve all of it", SOON, async || {

@@ -80,7 +80,7 @@ impl Stream {
         Ok(())
     }
 
-    /// Reads until it has ended, in order or not.
+    /// Reads until it has ended, in order or not: for an orderly end the request has asked for the end of the connection.
     pub(crate) async fn end(&mut self) {
         let mut bytes = vec![0; 64 * 1024];
         while self.tls.read(&mut bytes).await.is_ok_and(|count| count > 0) {}
