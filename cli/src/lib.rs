@@ -24,6 +24,8 @@ pub mod config;
 pub mod console;
 mod error;
 pub mod exit;
+#[cfg(test)]
+mod golden;
 pub mod kubeconfig;
 pub mod login;
 pub mod output;

@@ -134,6 +134,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::golden::golden;
 
     #[derive(Clone, Default)]
     struct Sink(Arc<Mutex<Vec<u8>>>);
@@ -170,14 +171,6 @@ mod tests {
                     "spec": { "displayName": "日本 \u{1b}[31mred\u{9b}" } }),
             json!({ "metadata": { "name": "c-empty" }, "spec": {} }),
         ]
-    }
-
-    fn golden(name: &str, text: &str) {
-        let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name);
-        if std::env::var_os("UPDATE_GOLDEN").is_some() {
-            std::fs::write(&path, text).unwrap();
-        }
-        assert_eq!(std::fs::read_to_string(&path).unwrap(), text, "{name}: run with UPDATE_GOLDEN=1 after a look");
     }
 
     #[test]

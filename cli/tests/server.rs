@@ -4,6 +4,8 @@
 
 #[path = "server/exec.rs"]
 mod exec;
+#[path = "../src/golden.rs"]
+mod golden;
 #[path = "server/looks.rs"]
 mod looks;
 #[path = "server/process.rs"]

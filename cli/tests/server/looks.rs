@@ -2,19 +2,11 @@
 
 use serde_json::{Value, json};
 
+use super::golden::golden;
 use super::support::{Answer, Done, Machine, Server};
 use super::{SELF, server, signed_in};
 
 const CLUSTERS: &str = "/apis/management.cattle.io/v3/clusters";
-
-fn golden(name: &str, text: &str) {
-    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name);
-    if std::env::var_os("UPDATE_GOLDEN").is_some() {
-        std::fs::write(&path, text).unwrap();
-    }
-    let known = std::fs::read_to_string(&path).unwrap_or_default();
-    assert_eq!(known, text, "{name}: run with UPDATE_GOLDEN=1 after a look");
-}
 
 /// Runs a command in every form and compares; answers what stood on standard error in the last.
 async fn in_every_form(server: &Server, machine: &Machine, args: &[&str], name: &str) {

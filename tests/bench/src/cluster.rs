@@ -1,14 +1,13 @@
 //! The server and a registered cluster, as much of one as this user may have.
 
 use std::fs;
-use std::io::BufWriter;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
 use base64::Engine as _;
-use cattle_harness::{Client, Nodes, NodesOptions, TOOLBOX_IMAGE, binary, wait_for};
-use cattle_images::{Compression, Release, write_archive};
+use cattle_harness::{Client, Nodes, NodesOptions, TOOLBOX_IMAGE, agent_image_name, wait_for, write_agent_image};
+use cattle_images::Compression;
 use cattle_tests::{Launch, Member, Server, condition};
 use serde_json::{Value, json};
 
@@ -17,8 +16,6 @@ use crate::way::Way;
 
 /// Two pods of a fresh image on a slow machine.
 const READY: Duration = Duration::from_secs(300);
-/// What the server's manifests call the agent's image.
-const AGENT_IMAGE: &str = concat!("cattle/cluster-agent:v", env!("CARGO_PKG_VERSION"));
 /// As it is run; the tests' own default writes every request down.
 const LOG_LEVEL: &str = "info";
 pub(crate) const NAMESPACE: &str = "bench";
@@ -63,7 +60,7 @@ impl Cluster {
 
     async fn of_nodes() -> anyhow::Result<Self> {
         let directory = cattle_harness::Run::of_this_process()?.scope("images")?;
-        let image = agent_image(directory.directory().join("cluster-agent.tar"))?;
+        let image = write_agent_image(directory.directory(), agent_image_name(None)?, Compression::Gzip)?;
         let options =
             NodesOptions { name: "bench".to_owned(), workers: 0, images: vec![image], ..NodesOptions::default() };
         let nodes = Nodes::start(options).await?;
@@ -204,20 +201,6 @@ impl Cluster {
         let agents = ["rollout", "status", "deployment/cattle-cluster-agent", "--namespace=cattle-system"];
         self.kubectl(&agents).ok().await.map(drop)
     }
-}
-
-/// The agent's image as a release has it, by the same code.
-fn agent_image(path: PathBuf) -> anyhow::Result<PathBuf> {
-    let release = Release {
-        binaries: vec![binary("cattle-cluster-agent")?],
-        names: vec![AGENT_IMAGE.parse()?],
-        version: concat!("v", env!("CARGO_PKG_VERSION")).to_owned(),
-        revision: String::new(),
-        roots: None,
-        compression: Compression::Gzip,
-    };
-    write_archive(&release.images()?, BufWriter::new(fs::File::create(&path)?))?;
-    Ok(path)
 }
 
 /// The agents of a cluster in whatever container: this machine sees every process of its nodes.

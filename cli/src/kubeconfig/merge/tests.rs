@@ -1,6 +1,7 @@
 //! Merging, on files as people have them.
 
 use super::*;
+use crate::golden::golden;
 
 const INCOMING: &str = "apiVersion: v1
 kind: Config
@@ -47,14 +48,6 @@ contexts:
 - name: prod
   context: {cluster: prod, user: prod, namespace: team-a, extensions: [{name: y}]}
 ";
-
-fn golden(name: &str, text: &str) {
-    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name);
-    if std::env::var_os("UPDATE_GOLDEN").is_some() {
-        std::fs::write(&path, text).unwrap();
-    }
-    assert_eq!(std::fs::read_to_string(&path).unwrap(), text, "{name}: run with UPDATE_GOLDEN=1 after a look");
-}
 
 #[test]
 fn nothing_of_an_existing_file_is_lost() {
