@@ -17,6 +17,8 @@ use crate::status::StatusError;
 pub const BODY_MAX: usize = 1024 * 1024;
 /// Deepest nesting of a request body.
 pub const DEPTH_MAX: usize = 64;
+/// Most parts of a YAML body that anchors and aliases may repeat: some hundred bytes could mean many megabytes else.
+const YAML_REPEATED: usize = 10_000;
 /// Longest time from the first byte of a body to its last.
 const BODY_DEADLINE: Duration = Duration::from_secs(30);
 /// Most duplicate fields that are reported.
@@ -137,7 +139,7 @@ fn parse_yaml(bytes: &[u8]) -> Result<Value, StatusError> {
         return Ok(document.value);
     }
     let text = std::str::from_utf8(bytes).map_err(|_| StatusError::bad_request("the body is not UTF-8"))?;
-    let Whole(value) = serde_saphyr::from_str(text).map_err(|error| {
+    let Whole(value) = serde_saphyr::from_str_with_options(text, yaml_options()).map_err(|error| {
         let place = error.location();
         malformed(
             "YAML",
@@ -146,6 +148,21 @@ fn parse_yaml(bytes: &[u8]) -> Result<Value, StatusError> {
         )
     })?;
     Ok(value)
+}
+
+/// Anchors and aliases make much of a few bytes. What people write with them is small.
+fn yaml_options() -> serde_saphyr::Options {
+    serde_saphyr::options! {
+        alias_limits: serde_saphyr::alias_limits! {
+            max_total_replayed_events: YAML_REPEATED,
+        },
+        budget: serde_saphyr::budget! {
+            max_anchors: YAML_REPEATED,
+            max_aliases: YAML_REPEATED,
+            max_recorded_anchor_events: YAML_REPEATED,
+            max_recorded_anchor_bytes: BODY_MAX,
+        },
+    }
 }
 
 fn malformed(format: &str, line: usize, column: usize) -> StatusError {
