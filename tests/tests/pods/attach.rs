@@ -46,7 +46,9 @@ fn attached_to_a_container() -> anyhow::Result<()> {
         for way in 0..2 {
             let client = &rig.clients("kubectl", "attach", &["attach", "-it", &format!("terminal-{way}")])[way];
             let mut terminal = Terminal::open(client, (30, 90))?;
+            // kubectl says so, and takes the terminal then: what is typed between is shown by the terminal as well.
             terminal.shows("press").await?;
+            terminal.is_taken().await?;
             terminal.types("hello\r").await?;
             terminal.shows("about hello").await?;
             terminal.types("\x04").await?;

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::process::Stdio;
 
 use anyhow::{Context as _, ensure};
-use cattle_harness::Client;
+use cattle_harness::{Client, wait_for};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 use tokio::time::timeout;
@@ -58,6 +58,18 @@ impl Terminal {
         };
         let shown = timeout(SOON, read).await;
         shown.context("it does not appear").flatten().with_context(|| format!("{text:?} in {:?}", self.text()))
+    }
+
+    /// Waits until the client has the terminal show nothing by itself.
+    pub(crate) async fn is_taken(&self) -> anyhow::Result<()> {
+        wait_for("the client to take the terminal", SOON, async || {
+            let device = std::fs::read_to_string(&self.device)?;
+            let settings = Command::new("stty").args(["-F", device.trim(), "-a"]).output().await?;
+            let settings = String::from_utf8(settings.stdout)?;
+            ensure!(settings.split_whitespace().any(|word| word == "-echo"), "{settings}");
+            Ok(())
+        })
+        .await
     }
 
     /// Types something.
