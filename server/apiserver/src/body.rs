@@ -161,6 +161,8 @@ fn yaml_options() -> serde_saphyr::Options {
             max_aliases: YAML_REPEATED,
             max_recorded_anchor_events: YAML_REPEATED,
             max_recorded_anchor_bytes: BODY_MAX,
+            // Those of aliases are counted each time.
+            max_total_scalar_bytes: 2 * BODY_MAX,
         },
     }
 }
@@ -328,6 +330,7 @@ mod tests {
         let bomb = "a: &a [x,x,x,x,x,x,x,x,x]\nb: &b [*a,*a,*a,*a,*a,*a,*a,*a]\nc: &c [*b,*b,*b,*b,*b,*b,*b,*b]\n\
                     d: &d [*c,*c,*c,*c,*c,*c,*c,*c]\ne: &e [*d,*d,*d,*d,*d,*d,*d,*d]\nf: &f [*e,*e,*e,*e,*e,*e,*e,*e]\n\
                     g: [*f,*f,*f,*f,*f,*f,*f,*f]\n";
+        let text_bomb = format!("a: &a {}\nb: [{}]\n", "x".repeat(BODY_MAX / 2), "*a, ".repeat(9000));
         for (body, media) in [
             ("", MediaType::Json),
             ("{", MediaType::Json),
@@ -335,6 +338,7 @@ mod tests {
             (deep.as_str(), MediaType::Json),
             (deep_yaml.as_str(), MediaType::Yaml),
             (bomb, MediaType::Yaml),
+            (text_bomb.as_str(), MediaType::Yaml),
             ("a: 1\na: 2\n", MediaType::Yaml),
             ("a: 1\n---\nb: 2\n", MediaType::Yaml),
             ("\u{1}", MediaType::Yaml),

@@ -42,7 +42,7 @@ fn yaml_bodies() {
 fn yaml_bodies_that_grow() {
     let level = |n: usize| format!("a{n}: &a{n} [*a{0}, *a{0}, *a{0}, *a{0}]\n", n - 1);
     let grown = |levels| format!("a0: &a0 [x]\n{}", (1..levels).map(level).collect::<String>());
-    let decoder = Decoder::new("YAML body that grows", [grown(30), grown(3)]).memory(8 << 20);
+    let decoder = Decoder::new("YAML body that grows", [grown(30), grown(3)]).memory(8 << 20).one_of(20);
     decoder.hammer(|bytes| mistake(body::parse(bytes, MediaType::Yaml)));
 }
 

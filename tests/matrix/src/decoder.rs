@@ -53,6 +53,7 @@ pub struct Decoder {
     name: &'static str,
     samples: Vec<Vec<u8>>,
     memory: u64,
+    one_of: usize,
     repair: fn(&mut Rng, &mut Vec<u8>),
 }
 
@@ -61,13 +62,20 @@ impl Decoder {
     #[must_use]
     pub fn new<S: Into<Vec<u8>>>(name: &'static str, samples: impl IntoIterator<Item = S>) -> Self {
         let samples = samples.into_iter().map(Into::into).collect();
-        Self { name, samples, memory: 1 << 20, repair: |_, _| {} }
+        Self { name, samples, memory: 1 << 20, one_of: 1, repair: |_, _| {} }
     }
 
     /// Bytes that one input may take while it is read, beside itself; 1 MiB if nothing is said.
     #[must_use]
     pub fn memory(mut self, bytes: usize) -> Self {
         self.memory = bytes as u64;
+        self
+    }
+
+    /// Takes one of so many inputs only: each of them is dear.
+    #[must_use]
+    pub fn one_of(mut self, inputs: usize) -> Self {
+        self.one_of = inputs.max(1);
         self
     }
 
@@ -101,7 +109,7 @@ impl Decoder {
     pub fn hammer_as<I, V: Into<Verdict>>(self, make: impl Fn(&[u8]) -> I, mut decode: impl FnMut(&I) -> V) {
         let matrix = Matrix::of_this_run(self.name);
         let (mut accepted, mut refused, mut left) = (0, 0, 0);
-        let inputs = matrix.pick(LONG, SHORT);
+        let inputs = matrix.pick(LONG, SHORT) / self.one_of;
         for number in 0..inputs {
             let mut random = matrix.random_at(number);
             let mut bytes = mutate(&mut random, &self.samples);
