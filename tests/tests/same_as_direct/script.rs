@@ -74,6 +74,11 @@ kind: ConfigMap
 metadata: { name: c, labels: { tier: db } }
 ---
 apiVersion: v1
+kind: ConfigMap
+metadata: { name: d, labels: { tier: db } }
+data: { utf8: "grüße ✓" }
+---
+apiVersion: v1
 kind: Secret
 metadata: { name: s }
 stringData: { password: quiet }
@@ -136,7 +141,8 @@ pub(crate) const READS: &[Step] = &[
     run("get nodes"),
     run("get secret s -o jsonpath={.data.password}"),
     run("get clusterroles -o name"),
-    run("describe configmap a"),
+    // One key: kubectl 1.20 describes several in any order.
+    run("describe configmap d"),
     run("describe service web").ages(),
     run("describe deployment web").ages(),
     run("describe namespace shop"),
