@@ -22,12 +22,13 @@ export PATH := $(PATH):$(HOME)/.cargo/bin:/usr/sbin:/sbin
 TRIPLE = $(shell rustc -vV | sed -n 's/^host: //p')
 REVISION = $(shell git rev-parse --short=12 HEAD 2>/dev/null)
 VERSION = $(shell sed -n 's/^version *= *"\(.*\)"/\1/p' Cargo.toml | head -n 1)
-# What is released: these packages, of which the first two become images.
-IMAGES := cattle-server cattle-cluster-agent
+# What is released: these packages, of which the first three become images.
+IMAGES := cattle-server cattle-cluster-agent cattle-node-agent
 RELEASED := $(IMAGES) cattle-cli
 # Megabytes (10^6 bytes) that an image may have for one processor, as a registry sends it.
 LIMIT-cattle-server := 30
 LIMIT-cattle-cluster-agent := 20
+LIMIT-cattle-node-agent := 20
 # Public roots, for agents whose server has a publicly trusted certificate.
 ROOTS ?= /etc/ssl/certs/ca-certificates.crt
 OUTPUT ?= $(CATTLE_CACHE)/images

@@ -16,7 +16,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use crate::credential::TokenFile;
-use crate::identity::{Cluster, ServerCredentialError};
+use crate::identity::{Role, ServerCredentialError};
 use crate::link::Progress;
 
 /// Time to get the server's credential from the API server.
@@ -56,7 +56,7 @@ pub(crate) struct ControlLoop {
     pub(crate) token: TokenFile,
     /// The token that the server has seen last.
     pub(crate) proved: Secret,
-    pub(crate) cluster: Arc<dyn Cluster>,
+    pub(crate) role: Role,
     pub(crate) events: mpsc::Sender<ControlEvent>,
     pub(crate) times: ControlTimes,
     pub(crate) progress: Progress,
@@ -139,9 +139,12 @@ impl ControlLoop {
     }
 
     fn server_credential(&self) -> CredentialAnswer {
-        let cluster = Arc::clone(&self.cluster);
+        let failed = |code| AgentMessage::ServerCredentialFailed(CredentialFailure { code });
+        let Role::ClusterAgent { cluster, .. } = &self.role else {
+            return Box::pin(std::future::ready(failed(CredentialFailureCode::Forbidden)));
+        };
+        let cluster = Arc::clone(cluster);
         Box::pin(async move {
-            let failed = |code| AgentMessage::ServerCredentialFailed(CredentialFailure { code });
             match timeout(CREDENTIAL_TIME, cluster.server_credential()).await {
                 Ok(Ok(ServerCredential { token, expires_at })) => {
                     AgentMessage::ServerCredential(ServerCredential { token, expires_at })

@@ -35,36 +35,58 @@ pub struct ServerCredentialError {
     pub source: BoxError,
 }
 
+/// What an agent is to its cluster, with all that only such an agent has.
+#[derive(Clone)]
+pub enum Role {
+    /// Speaks for the cluster: it registers it, and gets the server's credential.
+    ClusterAgent {
+        /// The registration token; the file may be absent.
+        registration_token: TokenFile,
+        /// The cluster around the agent.
+        cluster: Arc<dyn Cluster>,
+    },
+    /// Speaks for its node only: it has no Kubernetes right, and so nothing to ask an API server for.
+    NodeAgent,
+}
+
+impl Role {
+    /// As the server is told it.
+    #[must_use]
+    pub fn kind(&self) -> AgentKind {
+        match self {
+            Self::ClusterAgent { .. } => AgentKind::ClusterAgent,
+            Self::NodeAgent => AgentKind::NodeAgent,
+        }
+    }
+}
+
 /// An agent's identity, from which each attempt makes its `Hello`.
 #[derive(Clone)]
 pub struct Identity {
-    kind: AgentKind,
+    role: Role,
     software: Software,
     instance: InstanceId,
     capabilities: Capabilities,
     cluster_id: ClusterId,
     token: TokenFile,
-    registration_token: TokenFile,
-    cluster: Arc<dyn Cluster>,
 }
 
 impl Identity {
     /// The identity of this process, which gets a new instance id.
     pub fn new(
-        kind: AgentKind,
+        role: Role,
         software: Software,
         capabilities: Capabilities,
         cluster_id: ClusterId,
-        (token, registration_token): (TokenFile, TokenFile),
-        cluster: Arc<dyn Cluster>,
+        token: TokenFile,
     ) -> Self {
         let instance = random::instance();
-        Self { kind, software, instance, capabilities, cluster_id, token, registration_token, cluster }
+        Self { role, software, instance, capabilities, cluster_id, token }
     }
 
-    /// The cluster around the agent.
-    pub fn cluster(&self) -> &Arc<dyn Cluster> {
-        &self.cluster
+    /// What the agent is to its cluster.
+    pub fn role(&self) -> &Role {
+        &self.role
     }
 
     /// The agent's projected token.
@@ -79,43 +101,51 @@ impl Identity {
 
     /// Whether there is a registration token at the moment.
     pub async fn holds_registration_token(&self) -> bool {
-        self.registration_token.read().await.is_ok()
+        match &self.role {
+            Role::ClusterAgent { registration_token, .. } => registration_token.read().await.is_ok(),
+            Role::NodeAgent => false,
+        }
     }
 
     /// The first message of an attempt. The files are read now, so that a rotated token is never shown stale.
     pub async fn hello(&self, kind: CredentialKind) -> Result<Hello, IdentityError> {
         let (cluster, token) = (self.cluster_id.clone(), self.token.read().await.map_err(IdentityError::Token)?);
-        let credential = match kind {
-            CredentialKind::ServiceAccount => Credential::ServiceAccount { cluster, token },
-            CredentialKind::Registration => Credential::Registration {
-                cluster,
-                registration_token: self.registration_token.read().await.map_err(IdentityError::RegistrationToken)?,
-                claim: self.claim().await?,
-                token,
-            },
+        let credential = match (kind, &self.role) {
+            (CredentialKind::Registration, Role::ClusterAgent { registration_token, cluster: around }) => {
+                Credential::Registration {
+                    cluster,
+                    registration_token: registration_token.read().await.map_err(IdentityError::RegistrationToken)?,
+                    claim: claim(around.as_ref()).await?,
+                    token,
+                }
+            }
+            // A node agent waits until a cluster agent has registered the cluster.
+            (CredentialKind::ServiceAccount, _) | (CredentialKind::Registration, Role::NodeAgent) => {
+                Credential::ServiceAccount { cluster, token }
+            }
         };
         Ok(Hello {
             versions: VersionRange::SUPPORTED,
             capabilities: self.capabilities,
-            kind: self.kind,
+            kind: self.role.kind(),
             software: self.software.clone(),
             instance: self.instance,
             credential,
         })
     }
+}
 
-    async fn claim(&self) -> Result<ClusterClaim, IdentityError> {
-        match tokio::time::timeout(CLAIM_TIME, self.cluster.claim()).await {
-            Ok(claim) => claim.map_err(IdentityError::Claim),
-            Err(_) => Err(IdentityError::ClaimTimeout),
-        }
+async fn claim(cluster: &dyn Cluster) -> Result<ClusterClaim, IdentityError> {
+    match tokio::time::timeout(CLAIM_TIME, cluster.claim()).await {
+        Ok(claim) => claim.map_err(IdentityError::Claim),
+        Err(_) => Err(IdentityError::ClaimTimeout),
     }
 }
 
 impl fmt::Debug for Identity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Identity")
-            .field("kind", &self.kind)
+            .field("kind", &self.role.kind())
             .field("cluster", &self.cluster_id)
             .field("instance", &self.instance)
             .finish_non_exhaustive()

@@ -13,6 +13,7 @@
 //! | [`backoff`] | the waits between attempts |
 //! | [`supervise`] | the loop; [`link`] is what others see of it |
 //! | [`serve`], [`control`] | the streams of a session, and its control stream |
+//! | [`relay`], [`address`] | streams to an API server, and where it listens |
 //! | [`doctor`] | the stages as a table |
 //!
 //! # Promises
@@ -23,6 +24,7 @@
 //! - Every network step has a deadline, every task an owner, every queue a bound.
 #![forbid(unsafe_code)]
 
+pub mod address;
 pub mod args;
 pub mod backoff;
 pub mod connect;
@@ -34,15 +36,18 @@ pub mod link;
 pub mod metrics;
 pub mod proxy;
 mod random;
+pub mod relay;
 pub mod serve;
 pub mod server_url;
 pub mod supervise;
 pub mod trust;
 
+pub use address::{Address, InvalidAddress};
 pub use args::{ConnectArgs, ConnectConfig};
 pub use connect::Dialer;
-pub use identity::{Cluster, Identity, ServerCredentialError};
+pub use identity::{Cluster, Identity, Role, ServerCredentialError};
 pub use link::{Link, LinkWatch};
+pub use relay::Relay;
 pub use serve::Handler;
 pub use supervise::{Options, Supervisor};
 

@@ -229,7 +229,7 @@ impl Supervisor {
             phase: welcome.phase,
             token: self.identity.token().clone(),
             proved: token,
-            cluster: Arc::clone(self.identity.cluster()),
+            role: self.identity.role().clone(),
             events,
             times: self.options.control,
             progress: self.link.progress(),

@@ -5,16 +5,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cattle_agent::connect::Deadlines;
-use cattle_agent::{ConnectConfig, Dialer, Identity, LinkWatch, Options, Supervisor};
+use cattle_agent::{ConnectConfig, Dialer, Identity, LinkWatch, Options, Relay, Role, Supervisor};
 use cattle_proto::capability::Capabilities;
-use cattle_proto::handshake::AgentKind;
 use cattle_proto::id::{InvalidName, Software};
 use cattle_runtime::{Runtime, Shutdown, StartError, TaskError};
 use cattle_tunnel::SessionConfig;
 
 use crate::args::Config;
 use crate::kubernetes::ApiServer;
-use crate::relay::Relay;
 
 const NAME: &str = env!("CARGO_PKG_NAME");
 const VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -48,7 +46,7 @@ impl App {
         session.metrics.register(runtime.registry().sub_registry_with_prefix("cattle_tunnel"));
         let grace = options.drain + GRACE_SLACK;
 
-        let relay = Arc::new(Relay::new(kubernetes.address.clone()));
+        let relay = Arc::new(Relay::new(vec![kubernetes.address.clone()]));
         let identity = identity(&connect, ApiServer::new(kubernetes))?;
         let dialer = dialer(connect, session);
         let (supervisor, link) = Supervisor::new(dialer, identity, relay, runtime.shutdown(), options);
@@ -86,9 +84,9 @@ impl App {
 pub(crate) fn identity(connect: &ConnectConfig, api_server: ApiServer) -> Result<Identity, BuildError> {
     let software: Software = format!("{NAME} {VERSION}").parse().map_err(BuildError::Software)?;
     let capabilities = Capabilities::KUBE_APISERVER.with(Capabilities::SERVER_CREDENTIAL);
-    let tokens = (connect.token.clone(), connect.registration_token.clone());
-    let (kind, cluster) = (AgentKind::ClusterAgent, connect.cluster.clone());
-    Ok(Identity::new(kind, software, capabilities, cluster, tokens, Arc::new(api_server)))
+    let role =
+        Role::ClusterAgent { registration_token: connect.registration_token.clone(), cluster: Arc::new(api_server) };
+    Ok(Identity::new(role, software, capabilities, connect.cluster.clone(), connect.token.clone()))
 }
 
 /// The way to the server.

@@ -4,12 +4,12 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use cattle_agent::args::ArgumentError;
-use cattle_agent::{ConnectArgs, ConnectConfig};
+use cattle_agent::{Address, ConnectArgs, ConnectConfig, InvalidAddress};
 use cattle_proto::id::ServerName;
 use cattle_runtime::{AdminArgs, LogArgs};
 use clap::{Parser, Subcommand, ValueEnum};
 
-use crate::kubernetes::{ApiServerAddress, ApiServerConfig, InvalidAddress};
+use crate::kubernetes::ApiServerConfig;
 
 /// Connects a Kubernetes cluster to its management server.
 ///
@@ -72,7 +72,7 @@ struct KubernetesArgs {
 
     /// Address of the API server, instead of host and port
     #[arg(long, env = "CATTLE_KUBERNETES_ADDRESS", value_name = "HOST:PORT")]
-    kubernetes_address: Option<ApiServerAddress>,
+    kubernetes_address: Option<Address>,
 
     /// File with the cluster's CA certificates
     #[arg(
@@ -129,7 +129,7 @@ impl TryFrom<Args> for Config {
         } = kubernetes;
         let address = match (kubernetes_address, kubernetes_service_host) {
             (Some(address), _) => Ok(address),
-            (None, host) => ApiServerAddress::new(&host.unwrap_or_default(), kubernetes_service_port),
+            (None, host) => Address::new(&host.unwrap_or_default(), kubernetes_service_port),
         };
         let address = address?;
         Ok(Self {
@@ -153,7 +153,9 @@ pub enum ConfigError {
     #[error(transparent)]
     Connect(#[from] ArgumentError),
     /// The API server's address.
-    #[error(transparent)]
+    #[error(
+        "the API server's address (KUBERNETES_SERVICE_HOST and KUBERNETES_SERVICE_PORT, or CATTLE_KUBERNETES_ADDRESS) is {0}"
+    )]
     Address(#[from] InvalidAddress),
 }
 

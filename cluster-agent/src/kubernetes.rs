@@ -1,12 +1,9 @@
 //! The agent's own API server: its address, its identity, and the one token that the agent may request.
 
-use std::fmt;
-use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
-use std::str::FromStr;
 use std::time::Duration;
 
-use cattle_agent::{BoxError, BoxFuture, Cluster, ServerCredentialError};
+use cattle_agent::{Address, BoxError, BoxFuture, Cluster, ServerCredentialError};
 use cattle_proto::control::{CredentialFailureCode, ServerCredential};
 use cattle_proto::handshake::ClusterClaim;
 use cattle_proto::id::{CaPem, InvalidName, ServerName};
@@ -18,7 +15,6 @@ use kube::config::AuthInfo;
 use kube::{Api, Client};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
-use url::Host;
 
 /// Namespace and name of the account that the server acts as.
 const SERVER_ACCOUNT: (&str, &str) = ("cattle-system", "cattle");
@@ -30,64 +26,12 @@ const SERVER_TOKEN_LIFE: Duration = Duration::from_secs(24 * 3600);
 const CONNECT_TIME: Duration = Duration::from_secs(5);
 const READ_TIME: Duration = Duration::from_secs(15);
 
-/// `HOST:PORT` of the cluster's API server; an IPv6 address stands in brackets.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub struct ApiServerAddress {
-    host: Host<String>,
-    port: u16,
-}
-
-impl ApiServerAddress {
-    /// From a host as `KUBERNETES_SERVICE_HOST` has it (an IPv6 address without brackets) and a port.
-    pub fn new(host: &str, port: u16) -> Result<Self, InvalidAddress> {
-        let host = match host.parse::<IpAddr>() {
-            Ok(IpAddr::V4(address)) => Host::Ipv4(address),
-            Ok(IpAddr::V6(address)) => Host::Ipv6(address),
-            Err(_) => Host::parse(host).map_err(|_| InvalidAddress)?,
-        };
-        Ok(Self { host, port })
-    }
-
-    /// The addresses behind it, for a dial.
-    pub(crate) fn dial_target(&self) -> (String, u16) {
-        let host = match &self.host {
-            Host::Domain(name) => name.clone(),
-            Host::Ipv4(address) => address.to_string(),
-            Host::Ipv6(address) => address.to_string(),
-        };
-        (host, self.port)
-    }
-}
-
-impl FromStr for ApiServerAddress {
-    type Err = InvalidAddress;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        if let Ok(address) = text.parse::<SocketAddr>() {
-            return Self::new(&address.ip().to_string(), address.port());
-        }
-        let (host, port) = text.rsplit_once(':').ok_or(InvalidAddress)?;
-        Self::new(host, port.parse().map_err(|_| InvalidAddress)?)
-    }
-}
-
-impl fmt::Display for ApiServerAddress {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}", self.host, self.port)
-    }
-}
-
-/// Not a host and a port.
-#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
-#[error("the API server's address is HOST:PORT; in a pod KUBERNETES_SERVICE_HOST and KUBERNETES_SERVICE_PORT")]
-pub struct InvalidAddress;
-
 /// Where the API server is, what its certificate is checked against, and the agent's token for it. The files are read at
 /// each use: Kubernetes replaces them.
 #[derive(Clone, Debug)]
 pub struct ApiServerConfig {
     /// Where it is.
-    pub address: ApiServerAddress,
+    pub address: Address,
     /// The cluster's CA certificates, PEM.
     pub ca_file: PathBuf,
     /// The name that its certificate bears.
@@ -250,25 +194,5 @@ fn failure_code(error: &kube::Error) -> CredentialFailureCode {
             CredentialFailureCode::Internal
         }
         _ => CredentialFailureCode::Unreachable,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn addresses_are_hosts_and_ports() {
-        for (text, shown) in [
-            ("127.0.0.1:6443", "127.0.0.1:6443"),
-            ("[fd00::1]:443", "[fd00::1]:443"),
-            ("api.example.com:443", "api.example.com:443"),
-        ] {
-            assert_eq!(text.parse::<ApiServerAddress>().unwrap().to_string(), shown);
-        }
-        for text in ["", "127.0.0.1", ":443", "fd00::1:443x", "a b:443", "a:65536", "a/b:443"] {
-            assert_eq!(text.parse::<ApiServerAddress>(), Err(InvalidAddress), "{text}");
-        }
-        assert_eq!(ApiServerAddress::new("fd00::1", 443).unwrap().dial_target(), ("fd00::1".to_owned(), 443));
     }
 }

@@ -12,7 +12,6 @@ mod app;
 mod args;
 pub mod doctor;
 pub mod kubernetes;
-pub mod relay;
 
 pub use app::{App, BuildError};
 pub use args::{Args, Command, Config, ConfigError, OutputFormat};

@@ -24,7 +24,9 @@ use crate::{
 /// Where the route begins.
 pub const PREFIX: &str = "/v3/import/";
 
-/// The agent's image of this version, without a registry.
+/// The node agents' image of this version, without a registry.
+const NODE_AGENT_IMAGE: &str = concat!("cattle/node-agent:v", env!("CARGO_PKG_VERSION"));
+/// The cluster agent's image of this version, without a registry.
 const AGENT_IMAGE: &str = concat!("cattle/cluster-agent:v", env!("CARGO_PKG_VERSION"));
 
 /// Renders import manifests.
@@ -99,6 +101,7 @@ impl Import {
             server_id: self.server_id.parse()?,
             registration_token: token.expose_str().unwrap_or_default().parse()?,
             image: AGENT_IMAGE.parse::<Image>()?,
+            node_image: NODE_AGENT_IMAGE.parse::<Image>()?,
             registry,
             agent_env: variables.iter().map(|env| EnvVar::new(&env.name, &env.value)).collect::<Result<_, _>>()?,
         };

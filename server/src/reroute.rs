@@ -1,16 +1,20 @@
 //! Keeps warm connections on routes that are there to stay.
 //!
 //! A session that drains takes no new streams, but connections that were opened through it and wait in the proxy's pool
-//! would go on carrying requests until the session is cut. When a session leaves, or no longer reaches its API server while
-//! another does, the pool of its cluster is given up: the next requests take a new route, and what runs finishes where it is.
+//! would go on carrying requests until the session is cut. When a session leaves, or is no longer among those that new streams
+//! prefer (it does not reach its API server while another does, or it is a node agent's and a cluster agent is well again), the
+//! pool of its cluster is given up: the next requests take a new route, and what runs finishes where it is.
 
 use std::{
     collections::{HashMap, HashSet},
     sync::Arc,
 };
 
-use cattle_gateway::{Gateway, health::Health};
-use cattle_proto::id::{ClusterId, SessionId};
+use cattle_gateway::{Gateway, health::Health, route::preferred};
+use cattle_proto::{
+    handshake::AgentKind,
+    id::{ClusterId, SessionId},
+};
 use cattle_proxy::Proxy;
 
 /// Follows the gateway's sessions. Never ends. Cancel safe.
@@ -20,8 +24,9 @@ pub async fn renew_connections(gateway: Gateway, proxy: Arc<Proxy>) {
     let mut known = Sessions::default();
     loop {
         let present = registry.connected().into_iter().map(|cluster| {
-            let sessions = registry.members(&cluster).iter().map(|member| (member.id(), member.health())).collect();
-            (cluster, usable(sessions))
+            let members = registry.members(&cluster);
+            let sessions: Vec<_> = members.iter().map(|m| (m.id(), m.identity.kind, m.health())).collect();
+            (cluster, usable(&sessions))
         });
         for cluster in known.replace(present.collect()) {
             proxy.renew_connections(&cluster);
@@ -32,10 +37,14 @@ pub async fn renew_connections(gateway: Gateway, proxy: Arc<Proxy>) {
     }
 }
 
-/// The sessions that new streams take: those that are not bad, or all when there is no better one.
-fn usable(sessions: Vec<(SessionId, Health)>) -> HashSet<SessionId> {
-    let all_bad = sessions.iter().all(|(_, health)| *health == Health::Bad);
-    sessions.into_iter().filter(|(_, health)| all_bad || *health != Health::Bad).map(|(session, _)| session).collect()
+/// The sessions whose connections may go on carrying requests: those that are preferred, and what is of their kind and not
+/// bad. A replica that is coming back is no reason to leave it.
+fn usable(sessions: &[(SessionId, AgentKind, Health)]) -> HashSet<SessionId> {
+    let mut usable: HashSet<_> = preferred(sessions).into_iter().collect();
+    let kinds: Vec<_> = sessions.iter().filter(|(id, ..)| usable.contains(id)).map(|(_, kind, _)| *kind).collect();
+    let well = sessions.iter().filter(|(_, kind, health)| kinds.contains(kind) && *health != Health::Bad);
+    usable.extend(well.map(|(session, ..)| *session));
+    usable
 }
 
 /// The usable sessions of each cluster when somebody last looked.
@@ -60,15 +69,21 @@ mod tests {
     #[test]
     fn a_session_that_fails_is_left_only_for_a_better_one() {
         let session = |number| SessionId::new([number; 16]);
-        let of = |healths: &[Health]| {
-            let sessions = healths.iter().zip(1..).map(|(health, number)| (session(number), *health)).collect();
-            let mut usable: Vec<_> = usable(sessions).into_iter().map(|id| id.as_bytes()[0]).collect();
+        let of = |sessions: &[(AgentKind, Health)]| {
+            let sessions: Vec<_> =
+                sessions.iter().zip(1..).map(|((kind, health), number)| (session(number), *kind, *health)).collect();
+            let mut usable: Vec<_> = usable(&sessions).into_iter().map(|id| id.as_bytes()[0]).collect();
             usable.sort_unstable();
             usable
         };
-        assert_eq!(of(&[Health::Good, Health::Bad, Health::Recovering]), [1, 3]);
-        assert_eq!(of(&[Health::Bad, Health::Bad]), [1, 2]);
-        assert_eq!(of(&[Health::Bad]), [1]);
+        let (agent, node) = (|health| (AgentKind::ClusterAgent, health), |health| (AgentKind::NodeAgent, health));
+        assert_eq!(of(&[agent(Health::Good), agent(Health::Bad), agent(Health::Recovering)]), [1, 3]);
+        assert_eq!(of(&[agent(Health::Bad), agent(Health::Bad)]), [1, 2]);
+        assert_eq!(of(&[agent(Health::Bad)]), [1]);
+        assert_eq!(of(&[agent(Health::Good), node(Health::Good)]), [1]);
+        assert_eq!(of(&[agent(Health::Bad), node(Health::Good), node(Health::Recovering)]), [2, 3]);
+        assert_eq!(of(&[agent(Health::Recovering), node(Health::Good)]), [2], "until it has been well for a while");
+        assert_eq!(of(&[agent(Health::Bad), node(Health::Bad)]), [1]);
         assert!(of(&[]).is_empty());
     }
 

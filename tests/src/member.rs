@@ -233,7 +233,7 @@ impl Agent {
     /// # Errors
     /// When the pod is gone.
     pub async fn pod_token(&self, control_plane: &ControlPlane, audience: &str) -> anyhow::Result<String> {
-        pod_token(control_plane, &self.pod, Some(audience)).await
+        pod_token(control_plane, Account::ClusterAgent, &self.pod, Some(audience)).await
     }
 
     /// The projected token that it shows the server.
@@ -299,21 +299,45 @@ async fn write_files(
     pod: &Value,
     audience: &str,
 ) -> anyhow::Result<()> {
-    std::fs::write(directory.join(TOKEN), pod_token(control_plane, pod, Some(audience)).await?)?;
-    std::fs::write(directory.join(KUBERNETES_TOKEN), pod_token(control_plane, pod, None).await?)?;
+    std::fs::write(directory.join(TOKEN), pod_token(control_plane, Account::ClusterAgent, pod, Some(audience)).await?)?;
+    std::fs::write(
+        directory.join(KUBERNETES_TOKEN),
+        pod_token(control_plane, Account::ClusterAgent, pod, None).await?,
+    )?;
     Ok(std::fs::write(directory.join(CA), control_plane.ca_pem())?)
 }
 
-/// A token of the agent's service account that is bound to the pod, as a kubelet would request it.
-async fn pod_token(control_plane: &ControlPlane, pod: &Value, audience: Option<&str>) -> anyhow::Result<String> {
+/// The service accounts of agents.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Account {
+    ClusterAgent,
+    NodeAgent,
+}
+
+impl Account {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::ClusterAgent => "cattle-cluster-agent",
+            Self::NodeAgent => "cattle-node-agent",
+        }
+    }
+}
+
+/// A token of an agent's service account that is bound to the pod, as a kubelet would request it.
+pub(crate) async fn pod_token(
+    control_plane: &ControlPlane,
+    account: Account,
+    pod: &Value,
+    audience: Option<&str>,
+) -> anyhow::Result<String> {
     let reference = json!({ "kind": "Pod", "apiVersion": "v1", "name": pod["name"], "uid": pod["uid"] });
     let mut spec = json!({ "expirationSeconds": 3600, "boundObjectRef": reference });
     if let Some(audience) = audience {
         spec["audiences"] = json!([audience]);
     }
     let request = json!({ "apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": spec });
-    let path = "/api/v1/namespaces/cattle-system/serviceaccounts/cattle-cluster-agent/token";
-    let answer = control_plane.kubectl(["create", "--raw", path, "-f", "-"]).stdin(request.to_string()).ok().await?;
+    let path = format!("/api/v1/namespaces/cattle-system/serviceaccounts/{}/token", account.name());
+    let answer = control_plane.kubectl(["create", "--raw", &path, "-f", "-"]).stdin(request.to_string()).ok().await?;
     let answer: Value = serde_json::from_str(&answer)?;
     answer["status"]["token"].as_str().map(str::to_owned).context("no token")
 }
@@ -324,7 +348,7 @@ async fn deployment_container(control_plane: &ControlPlane) -> anyhow::Result<Va
     Ok(deployment["spec"]["template"]["spec"]["containers"][0].clone())
 }
 
-fn environment(container: &Value, name: &str) -> Option<String> {
+pub(crate) fn environment(container: &Value, name: &str) -> Option<String> {
     let variable = container["env"].as_array()?.iter().find(|variable| variable["name"] == name)?;
     variable["value"].as_str().map(str::to_owned)
 }

@@ -296,6 +296,7 @@ fn manifest() -> String {
         server_id: "server-1".parse().unwrap(),
         registration_token: "b".repeat(54).parse().unwrap_or_else(|_| panic!("a token")),
         image: "cattle/cluster-agent:v0.1.0".parse().unwrap(),
+        node_image: "cattle/node-agent:v0.1.0".parse().unwrap(),
         registry: None,
         agent_env: vec![],
     };

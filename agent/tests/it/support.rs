@@ -8,10 +8,10 @@ use cattle_agent::connect::Deadlines;
 use cattle_agent::credential::TokenFile;
 use cattle_agent::proxy::ProxySettings;
 use cattle_agent::trust::{CaChecksum, Trust};
-use cattle_agent::{BoxError, BoxFuture, Cluster, Dialer, Identity, ServerCredentialError};
+use cattle_agent::{BoxError, BoxFuture, Cluster, Dialer, Identity, Role, ServerCredentialError};
 use cattle_proto::capability::Capabilities;
 use cattle_proto::control::{CredentialFailureCode, ServerCredential};
-use cattle_proto::handshake::{AgentKind, ClusterClaim};
+use cattle_proto::handshake::ClusterClaim;
 use cattle_proto::secret::Secret;
 use cattle_tunnel::SessionConfig;
 use tempfile::TempDir;
@@ -53,10 +53,11 @@ impl Files {
     }
 
     pub(crate) fn identity(&self, cluster: Arc<dyn Cluster>) -> Identity {
-        let tokens = (self.token(), TokenFile::new(self.0.path().join("registration")));
+        let registration_token = TokenFile::new(self.0.path().join("registration"));
         let capabilities = Capabilities::KUBE_APISERVER.with(Capabilities::SERVER_CREDENTIAL);
         let (software, cluster_id) = ("agent under test".parse().unwrap(), "c-test1".parse().unwrap());
-        Identity::new(AgentKind::ClusterAgent, software, capabilities, cluster_id, tokens, cluster)
+        let role = Role::ClusterAgent { registration_token, cluster };
+        Identity::new(role, software, capabilities, cluster_id, self.token())
     }
 }
 

@@ -18,13 +18,14 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
 use crate::document::Object;
+use crate::image::Image;
 use crate::import::{ImportManifest, cluster_metadata, labels, metadata};
 use crate::names;
 
 /// Replicas of the agent. A second one keeps the cluster reachable while the first one's node is drained.
 const REPLICAS: i32 = 2;
 /// User and group of the agent's process, as in the image.
-const USER: i64 = 65532;
+pub(crate) const USER: i64 = 65532;
 
 pub(crate) fn objects(input: &ImportManifest) -> Vec<Object> {
     let credentials = credentials(input);
@@ -127,13 +128,9 @@ fn pod(input: &ImportManifest, credentials: &str) -> PodSpec {
 }
 
 fn container(input: &ImportManifest, credentials: &str) -> Container {
-    let image = match &input.registry {
-        Some(registry) => input.image.behind(registry),
-        None => input.image.clone(),
-    };
     Container {
         name: "cluster-register".into(),
-        image: Some(image.to_string()),
+        image: Some(image_of(input, &input.image)),
         image_pull_policy: Some("IfNotPresent".into()),
         env: Some(environment(input, credentials)),
         ports: Some(vec![ContainerPort {
@@ -141,29 +138,29 @@ fn container(input: &ImportManifest, credentials: &str) -> Container {
             container_port: names::ADMIN_PORT,
             ..ContainerPort::default()
         }]),
-        resources: Some(ResourceRequirements {
-            requests: Some(quantities(&[("cpu", "50m"), ("memory", "32Mi")])),
-            limits: Some(quantities(&[("memory", "256Mi")])),
-            ..ResourceRequirements::default()
-        }),
+        resources: Some(requirements(&[("cpu", "50m"), ("memory", "32Mi")], "256Mi")),
         // Ten times 30 s: the agent says "stuck" after 5 minutes without an attempt; a refusing server never fails it.
         liveness_probe: Some(probe("/healthz", 30, 10)),
         readiness_probe: Some(probe("/readyz", 5, 3)),
-        security_context: Some(SecurityContext {
-            allow_privilege_escalation: Some(false),
-            read_only_root_filesystem: Some(true),
-            run_as_non_root: Some(true),
-            capabilities: Some(Capabilities { drop: Some(vec!["ALL".into()]), ..Capabilities::default() }),
-            seccomp_profile: Some(runtime_default()),
-            ..SecurityContext::default()
-        }),
+        security_context: Some(SecurityContext { run_as_non_root: Some(true), ..no_rights() }),
         volume_mounts: Some(vec![mount("credentials", names::CREDENTIALS_DIR), mount("agent-token", names::TOKEN_DIR)]),
         ..Container::default()
     }
 }
 
 fn environment(input: &ImportManifest, credentials: &str) -> Vec<EnvVar> {
-    let text = |name: &str, value: &str| EnvVar { name: name.into(), value: Some(value.into()), ..EnvVar::default() };
+    let mut variables = server_environment(input);
+    variables.extend([
+        text("CATTLE_CREDENTIAL_NAME", credentials),
+        text("CATTLE_CREDENTIALS_DIR", names::CREDENTIALS_DIR),
+        text("CATTLE_ADMIN_LISTEN", &format!("0.0.0.0:{}", names::ADMIN_PORT)),
+    ]);
+    variables.extend(input.agent_env.iter().map(|variable| text(variable.name(), variable.value())));
+    variables
+}
+
+/// What every agent is told of the server and of itself.
+pub(crate) fn server_environment(input: &ImportManifest) -> Vec<EnvVar> {
     let field = |name: &str, path: &str| EnvVar {
         name: name.into(),
         value_from: Some(EnvVarSource {
@@ -173,29 +170,46 @@ fn environment(input: &ImportManifest, credentials: &str) -> Vec<EnvVar> {
         ..EnvVar::default()
     };
     let checksum = input.ca_checksum.as_ref().map_or("", |checksum| checksum.as_str());
-    let mut variables = vec![
+    vec![
         text("CATTLE_SERVER", input.server_url.as_str()),
         text("CATTLE_CA_CHECKSUM", checksum),
         text("CATTLE_CLUSTER_ID", input.cluster_id.as_str()),
         text("CATTLE_SERVER_ID", input.server_id.as_str()),
-        text("CATTLE_CREDENTIAL_NAME", credentials),
         text("CATTLE_TOKEN_FILE", &format!("{}/{}", names::TOKEN_DIR, names::TOKEN_FILE)),
-        text("CATTLE_CREDENTIALS_DIR", names::CREDENTIALS_DIR),
-        text("CATTLE_ADMIN_LISTEN", &format!("0.0.0.0:{}", names::ADMIN_PORT)),
         field("CATTLE_NODE_NAME", "spec.nodeName"),
         field("CATTLE_POD_NAME", "metadata.name"),
-    ];
-    variables.extend(input.agent_env.iter().map(|variable| text(variable.name(), variable.value())));
-    variables
+    ]
+}
+
+pub(crate) fn text(name: &str, value: &str) -> EnvVar {
+    EnvVar { name: name.into(), value: Some(value.into()), ..EnvVar::default() }
+}
+
+/// As a registry behind the setting has it.
+pub(crate) fn image_of(input: &ImportManifest, image: &Image) -> String {
+    input.registry.as_ref().map_or_else(|| image.clone(), |registry| image.behind(registry)).to_string()
+}
+
+/// A container that can do nothing but what its user may.
+pub(crate) fn no_rights() -> SecurityContext {
+    SecurityContext {
+        allow_privilege_escalation: Some(false),
+        read_only_root_filesystem: Some(true),
+        capabilities: Some(Capabilities { drop: Some(vec!["ALL".into()]), ..Capabilities::default() }),
+        seccomp_profile: Some(runtime_default()),
+        ..SecurityContext::default()
+    }
+}
+
+pub(crate) fn requirements(requests: &[(&str, &str)], memory: &str) -> ResourceRequirements {
+    ResourceRequirements {
+        requests: Some(quantities(requests)),
+        limits: Some(quantities(&[("memory", memory)])),
+        ..ResourceRequirements::default()
+    }
 }
 
 fn volumes(input: &ImportManifest, credentials: &str) -> Vec<Volume> {
-    let token = ServiceAccountTokenProjection {
-        audience: Some(names::agent_audience(input.cluster_id.as_str(), input.server_id.as_str())),
-        expiration_seconds: Some(names::TOKEN_SECONDS),
-        path: names::TOKEN_FILE.into(),
-        ..ServiceAccountTokenProjection::default()
-    };
     vec![
         Volume {
             name: "credentials".into(),
@@ -206,19 +220,27 @@ fn volumes(input: &ImportManifest, credentials: &str) -> Vec<Volume> {
             }),
             ..Volume::default()
         },
-        Volume {
-            name: "agent-token".into(),
-            projected: Some(ProjectedVolumeSource {
-                default_mode: Some(0o440),
-                sources: Some(vec![VolumeProjection {
-                    service_account_token: Some(token),
-                    ..VolumeProjection::default()
-                }]),
-                ..ProjectedVolumeSource::default()
-            }),
-            ..Volume::default()
-        },
+        token_volume(input),
     ]
+}
+
+/// The pod's own token for the server.
+pub(crate) fn token_volume(input: &ImportManifest) -> Volume {
+    let token = ServiceAccountTokenProjection {
+        audience: Some(names::agent_audience(input.cluster_id.as_str(), input.server_id.as_str())),
+        expiration_seconds: Some(names::TOKEN_SECONDS),
+        path: names::TOKEN_FILE.into(),
+        ..ServiceAccountTokenProjection::default()
+    };
+    Volume {
+        name: "agent-token".into(),
+        projected: Some(ProjectedVolumeSource {
+            default_mode: Some(0o440),
+            sources: Some(vec![VolumeProjection { service_account_token: Some(token), ..VolumeProjection::default() }]),
+            ..ProjectedVolumeSource::default()
+        }),
+        ..Volume::default()
+    }
 }
 
 /// One replica per node where possible; control-plane nodes where they take pods; never Windows.
@@ -300,11 +322,11 @@ fn probe(path: &str, period: i32, failures: i32) -> Probe {
     }
 }
 
-fn mount(name: &str, path: &str) -> VolumeMount {
+pub(crate) fn mount(name: &str, path: &str) -> VolumeMount {
     VolumeMount { name: name.into(), mount_path: path.into(), read_only: Some(true), ..VolumeMount::default() }
 }
 
-fn runtime_default() -> SeccompProfile {
+pub(crate) fn runtime_default() -> SeccompProfile {
     SeccompProfile { type_: "RuntimeDefault".into(), ..SeccompProfile::default() }
 }
 
@@ -316,6 +338,6 @@ fn app_label() -> BTreeMap<String, String> {
     BTreeMap::from([("app".to_owned(), names::AGENT.to_owned())])
 }
 
-fn quantities(values: &[(&str, &str)]) -> BTreeMap<String, Quantity> {
+pub(crate) fn quantities(values: &[(&str, &str)]) -> BTreeMap<String, Quantity> {
     values.iter().map(|&(name, value)| (name.to_owned(), Quantity(value.to_owned()))).collect()
 }

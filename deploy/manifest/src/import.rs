@@ -9,7 +9,7 @@ use crate::document::{Manifest, Object};
 use crate::image::{Image, Registry};
 use crate::names;
 use crate::parameters::{CaChecksum, EnvVar, Label, MAX_ENV, ParameterError, RegistrationToken, ServerUrl};
-use crate::{access, agent};
+use crate::{access, agent, node_agent};
 
 /// What differs from one cluster's manifest to another's.
 pub struct ImportManifest {
@@ -23,8 +23,10 @@ pub struct ImportManifest {
     pub server_id: Label,
     /// Binds the cluster's record to the cluster, once.
     pub registration_token: RegistrationToken,
-    /// The agent's image.
+    /// The cluster agent's image.
     pub image: Image,
+    /// The node agents' image.
+    pub node_image: Image,
     /// The setting `system-default-registry`.
     pub registry: Option<Registry>,
     /// Further variables of the agent's container, such as proxies; at most [`MAX_ENV`].
@@ -41,13 +43,15 @@ impl ImportManifest {
             return Err(ParameterError::TooManyEnv);
         }
         let mut objects = vec![
-            Object::new(&namespace(names::NAMESPACE)),
+            Object::new(&namespace(names::NAMESPACE, "privileged")),
             Object::new(&impersonation_namespace()),
             Object::new(&account(names::SERVER_ACCOUNT)),
             Object::new(&account(names::AGENT)),
+            Object::new(&account(names::NODE_AGENT)),
         ];
         objects.extend(access::objects());
         objects.extend(agent::objects(self));
+        objects.push(node_agent::object(self));
         Ok(Manifest::new(objects))
     }
 }
@@ -55,7 +59,7 @@ impl ImportManifest {
 /// Namespace of the impersonators. The server makes it again when it was deleted by hand.
 #[must_use]
 pub fn impersonation_namespace() -> Namespace {
-    let mut object = namespace(names::IMPERSONATION_NAMESPACE);
+    let mut object = namespace(names::IMPERSONATION_NAMESPACE, "restricted");
     let labels = object.metadata.labels.get_or_insert_default();
     labels.insert(names::IMPERSONATOR_LABEL.into(), "true".into());
     object
@@ -70,12 +74,13 @@ pub fn labels() -> BTreeMap<String, String> {
     ])
 }
 
-/// Pods of these namespaces are ours alone, so the strictest pod security holds for all of them.
-fn namespace(name: &str) -> Namespace {
+/// Pods of these namespaces are ours alone. Node agents are on their host's network, which is beyond every other level of pod
+/// security; the namespace without them has the strictest.
+fn namespace(name: &str, pod_security: &str) -> Namespace {
     let mut metadata = cluster_metadata(name);
     let labels = metadata.labels.get_or_insert_default();
     for mode in ["enforce", "audit", "warn"] {
-        labels.insert(format!("pod-security.kubernetes.io/{mode}"), "restricted".into());
+        labels.insert(format!("pod-security.kubernetes.io/{mode}"), pod_security.into());
     }
     Namespace { metadata, ..Namespace::default() }
 }

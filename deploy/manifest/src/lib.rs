@@ -6,7 +6,8 @@
 //!
 //! What the manifest puts into a cluster:
 //!
-//! - Namespace `cattle-system`, where the strictest pod security holds, and `cattle-impersonation-system` (no pods).
+//! - Namespace `cattle-system`, whose pod security lets node agents use their host's network, and
+//!   `cattle-impersonation-system` (no pods, the strictest pod security).
 //! - ServiceAccount `cattle`: the server's in the cluster. No pod runs as it. [`access`] lists its rights with the reason
 //!   for each; `docs/rbac.md` is the same table.
 //! - ServiceAccount `cattle-cluster-agent`: the agent's. It may request tokens for `cattle`, read Namespace `kube-system`,
@@ -15,6 +16,9 @@
 //!   rolls the Deployment.
 //! - Deployment `cattle-cluster-agent` with a PodDisruptionBudget and a PriorityClass. Its pods hold a projected token whose
 //!   audience is this cluster at this server ([`names::agent_audience`]), one hour long.
+//!
+//! - ServiceAccount `cattle-node-agent` without any right, and DaemonSet `cattle-node-agent`: a pod on every node, whatever its
+//!   taints, with such a token of its own.
 //!
 //! Everything carries the label `app.kubernetes.io/managed-by=cattle-server`; [`cleanup`] removes by it.
 
@@ -26,6 +30,7 @@ mod agent;
 mod document;
 mod image;
 mod import;
+mod node_agent;
 mod parameters;
 
 #[cfg(test)]

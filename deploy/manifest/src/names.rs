@@ -8,6 +8,8 @@ pub const IMPERSONATION_NAMESPACE: &str = "cattle-impersonation-system";
 pub const SERVER_ACCOUNT: &str = "cattle";
 /// ServiceAccount, Deployment and roles of the cluster agent.
 pub const AGENT: &str = "cattle-cluster-agent";
+/// ServiceAccount and DaemonSet of the node agents.
+pub const NODE_AGENT: &str = "cattle-node-agent";
 /// ClusterRole and ClusterRoleBinding of the server's account.
 pub const SERVER_ROLE: &str = "cattle-server";
 /// ClusterRole that a RoleBinding gives to the server's account in [`IMPERSONATION_NAMESPACE`] only.
@@ -46,6 +48,8 @@ pub const TOKEN_FILE: &str = "token";
 pub const TOKEN_SECONDS: i64 = 3600;
 /// Port of the agent's admin listener: liveness, readiness, metrics.
 pub const ADMIN_PORT: i32 = 8080;
+/// Port of a node agent's admin listener, on the loopback of its node: beside that of `kube-api-auth` (6440).
+pub const NODE_ADMIN_PORT: i32 = 6439;
 
 /// The audience of an agent's projected token: this cluster at this server, and nothing else.
 #[must_use]

@@ -16,6 +16,7 @@ fn input() -> ImportManifest {
         server_id: "7e57ab1e-0000-4000-8000-000000000001".parse().unwrap(),
         registration_token: TOKEN.parse().unwrap_or_else(|_| panic!("a token")),
         image: "cattle/cluster-agent:v0.1.0".parse().unwrap(),
+        node_image: "cattle/node-agent:v0.1.0".parse().unwrap(),
         registry: None,
         agent_env: vec![],
     }
@@ -112,7 +113,9 @@ fn an_upgrade_changes_the_deployment_only_and_rolls_it_without_a_gap() {
     for change in changes {
         let mut new = input();
         change(&mut new);
-        assert_eq!(differing(&input(), &new), ["Deployment cattle-cluster-agent"]);
+        let differing = differing(&input(), &new);
+        let rolled = differing.iter().filter(|object| *object != "DaemonSet cattle-node-agent");
+        assert_eq!(rolled.collect::<Vec<_>>(), ["Deployment cattle-cluster-agent"]);
         let (mut before, mut after) = (deployment(&input()), deployment(&new));
         assert_ne!(before["template"], after["template"], "pods roll when their template changes");
         assert_eq!(after["strategy"]["rollingUpdate"]["maxUnavailable"], 0);
@@ -142,8 +145,11 @@ fn every_object_is_labelled_ours_and_none_runs_as_the_server() {
         assert_eq!(labels["app.kubernetes.io/managed-by"], "cattle-server", "{} {}", object.kind(), object.name());
         let pod = &object.as_json()["spec"]["template"]["spec"];
         if pod.is_object() {
-            assert_eq!(pod["serviceAccountName"], "cattle-cluster-agent");
-            restricted(pod);
+            assert_eq!(pod["serviceAccountName"], object.name());
+            match object.kind() {
+                "DaemonSet" => of_a_node(pod),
+                _ => restricted(pod),
+            }
         }
     }
 }
@@ -153,17 +159,48 @@ fn restricted(pod: &Value) {
     let contexts = ["hostNetwork", "hostPID", "hostIPC"];
     assert!(contexts.iter().all(|field| pod[*field].is_null()));
     assert_eq!(pod["securityContext"]["runAsNonRoot"], true);
-    for container in pod["containers"].as_array().unwrap() {
-        let context = &container["securityContext"];
-        assert_eq!(context["allowPrivilegeEscalation"], false);
-        assert_eq!(context["readOnlyRootFilesystem"], true);
-        assert_eq!(context["capabilities"]["drop"], serde_json::json!(["ALL"]));
-        assert_eq!(context["seccompProfile"]["type"], "RuntimeDefault");
-        assert!(container["resources"]["limits"]["memory"].is_string());
-        assert!(container["livenessProbe"].is_object() && container["readinessProbe"].is_object());
-    }
+    confined(pod);
     for volume in pod["volumes"].as_array().unwrap() {
         assert!(volume["hostPath"].is_null());
+    }
+}
+
+/// A node agent is on its host's network; else it can do and see what the cluster agent can, and its init container reads two
+/// folders more.
+fn of_a_node(pod: &Value) {
+    assert_eq!(pod["hostNetwork"], true);
+    assert!(["hostPID", "hostIPC"].iter().all(|field| pod[*field].is_null()));
+    assert_eq!(pod["automountServiceAccountToken"], false, "it has no right that it could use");
+    assert_eq!(pod["tolerations"], serde_json::json!([{ "operator": "Exists" }]));
+    confined(pod);
+    let folders: Vec<&Value> =
+        pod["volumes"].as_array().unwrap().iter().filter(|v| v["hostPath"].is_object()).collect();
+    let path = |volume: &&Value| volume["hostPath"]["path"].as_str().unwrap().to_owned();
+    assert_eq!(folders.iter().map(path).collect::<Vec<_>>(), ["/etc/kubernetes", "/var/lib/rancher"]);
+    let mounts = |container: &Value| container["volumeMounts"].as_array().unwrap().clone();
+    for folder in folders {
+        let of_folder = |mount: &Value| mount["name"] == folder["name"];
+        assert!(!mounts(&pod["containers"][0]).iter().any(of_folder), "only the init container sees the host");
+        let seen = mounts(&pod["initContainers"][0]).into_iter().find(of_folder).unwrap();
+        assert_eq!(seen["readOnly"], true);
+    }
+    assert_eq!(pod["containers"][0]["securityContext"]["runAsNonRoot"], true);
+    assert_eq!(pod["initContainers"][0]["securityContext"]["runAsUser"], 0, "a kubeconfig of the kubelet is root's");
+}
+
+/// What holds for every container of ours.
+fn confined(pod: &Value) {
+    for containers in ["containers", "initContainers"] {
+        for container in pod[containers].as_array().into_iter().flatten() {
+            let context = &container["securityContext"];
+            assert_eq!(context["allowPrivilegeEscalation"], false);
+            assert_eq!(context["readOnlyRootFilesystem"], true);
+            assert_eq!(context["capabilities"]["drop"], serde_json::json!(["ALL"]));
+            assert_eq!(context["seccompProfile"]["type"], "RuntimeDefault");
+            assert!(container["resources"]["limits"]["memory"].is_string());
+            let probed = container["livenessProbe"].is_object() && container["readinessProbe"].is_object();
+            assert!(probed || containers == "initContainers");
+        }
     }
 }
 

@@ -40,6 +40,12 @@ enum State {
 }
 
 impl Record {
+    /// Of a session whose agent has been away: it has to be well for a while, as one that has failed.
+    #[must_use]
+    pub const fn recovering(now: Instant) -> Self {
+        Self(State::RecoveringSince(now))
+    }
+
     /// Takes in what was seen at `now`.
     pub fn observe(&mut self, evidence: Evidence, now: Instant) {
         self.0 = match (evidence, self.0) {

@@ -307,8 +307,13 @@ impl Registry {
         capabilities: Capabilities,
     ) -> (Place, mpsc::Receiver<Command>) {
         let (commands, receiver) = mpsc::channel(COMMANDS);
+        let mut clusters = self.clusters.lock();
+        let entry = clusters.entry(identity.cluster.clone()).or_default();
+        let present: Vec<_> = entry.members.iter().map(|other| (other.identity.kind, other.health())).collect();
+        let recovers = route::has_to_recover(identity.kind, &present);
+        let record = if recovers { Record::recovering(Instant::now()) } else { Record::default() };
         let state = State {
-            health: Mutex::default(),
+            health: Mutex::new(record),
             failing: self.failing.clone(),
             heartbeat: Mutex::default(),
             superseded: CancellationToken::new(),
@@ -324,8 +329,6 @@ impl Registry {
             state: Arc::new(state),
             commands,
         });
-        let mut clusters = self.clusters.lock();
-        let entry = clusters.entry(member.identity.cluster.clone()).or_default();
         if entry.members.is_empty() {
             entry.since = Some(member.since);
             entry.last_reject = None;

@@ -31,6 +31,23 @@ pub fn order(candidates: &[Candidate]) -> Vec<usize> {
     order
 }
 
+/// Whether a new session of this kind has to be well for a while before it is preferred to `present`, the kinds and health of
+/// those that are there: a cluster agent that comes back while node agents stand in for it. One that joins a healthy replica,
+/// as in a rolling update, is as good as that.
+#[must_use]
+pub fn has_to_recover(kind: AgentKind, present: &[(AgentKind, Health)]) -> bool {
+    let good = |kind| present.contains(&(kind, Health::Good));
+    kind == AgentKind::ClusterAgent && good(AgentKind::NodeAgent) && !good(AgentKind::ClusterAgent)
+}
+
+/// Those of `sessions` that new streams take first: the healthiest, and of those the cluster agents.
+#[must_use]
+pub fn preferred<T: Copy>(sessions: &[(T, AgentKind, Health)]) -> Vec<T> {
+    let class = |&(_, kind, health): &(T, AgentKind, Health)| (health, rank(kind));
+    let best = sessions.iter().map(class).min();
+    sessions.iter().filter(|session| Some(class(session)) == best).map(|(session, ..)| *session).collect()
+}
+
 /// Cluster agents first: node agents stand in for them.
 const fn rank(kind: AgentKind) -> u8 {
     match kind {
@@ -41,16 +58,46 @@ const fn rank(kind: AgentKind) -> u8 {
 
 #[cfg(test)]
 mod tests {
+    use AgentKind::{ClusterAgent, NodeAgent};
+    use Health::{Bad, Good, Recovering};
+
     use super::*;
 
-    const GOOD: Candidate =
-        Candidate { kind: AgentKind::ClusterAgent, health: Health::Good, open: true, streams: 0, generation: 1 };
+    #[test]
+    fn who_comes_back_has_to_be_well_for_a_while_and_who_joins_has_not() {
+        for (kind, present, recovers) in [
+            (ClusterAgent, &[][..], false),
+            (ClusterAgent, &[(NodeAgent, Good)], true),
+            (ClusterAgent, &[(NodeAgent, Good), (ClusterAgent, Recovering)], true),
+            (ClusterAgent, &[(NodeAgent, Good), (ClusterAgent, Bad)], true),
+            (ClusterAgent, &[(NodeAgent, Good), (ClusterAgent, Good)], false),
+            (ClusterAgent, &[(NodeAgent, Bad)], false),
+            (NodeAgent, &[(NodeAgent, Good)], false),
+        ] {
+            assert_eq!(has_to_recover(kind, present), recovers, "{kind:?} {present:?}");
+        }
+    }
+
+    #[test]
+    fn the_preferred_are_of_one_kind_and_health() {
+        for (sessions, best) in [
+            (&[][..], &[][..]),
+            (&[(1, ClusterAgent, Good), (2, ClusterAgent, Good), (3, NodeAgent, Good)], &[1, 2]),
+            (&[(1, ClusterAgent, Recovering), (2, ClusterAgent, Bad), (3, NodeAgent, Good)], &[3]),
+            (&[(1, ClusterAgent, Recovering), (3, NodeAgent, Bad)], &[1]),
+            (&[(1, ClusterAgent, Bad), (3, NodeAgent, Bad), (4, NodeAgent, Bad)], &[1]),
+        ] {
+            assert_eq!(preferred(sessions), best, "{sessions:?}");
+        }
+    }
+
+    const GOOD: Candidate = Candidate { kind: ClusterAgent, health: Good, open: true, streams: 0, generation: 1 };
 
     #[test]
     fn best_first() {
-        let node = Candidate { kind: AgentKind::NodeAgent, ..GOOD };
-        let sick = Candidate { health: Health::Bad, ..GOOD };
-        let better = Candidate { health: Health::Recovering, ..GOOD };
+        let node = Candidate { kind: NodeAgent, ..GOOD };
+        let sick = Candidate { health: Bad, ..GOOD };
+        let better = Candidate { health: Recovering, ..GOOD };
         let busy = Candidate { streams: 9, generation: 5, ..GOOD };
         let newer = Candidate { generation: 2, ..GOOD };
         let leaving = Candidate { open: false, ..GOOD };

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cattle_proto::control::{AgentMessage, GoAway, ServerMessage};
-use cattle_proto::handshake::{Hello, RejectCode};
+use cattle_proto::handshake::{AgentKind, Hello, RejectCode};
 use cattle_proto::limits;
 use cattle_proto::secret::Secret;
 use cattle_tunnel::{CloseReason, ControlReceiver, ControlSender, FrameError, ServerEnd, SessionHandle};
@@ -118,6 +118,13 @@ impl Serving<'_> {
         let member = &self.place.member;
         let cluster = &member.identity.cluster;
         match message {
+            // Only who may be asked for the server's credential may give one: a node must not choose the server's token.
+            Ok(Some(AgentMessage::ServerCredential(_) | AgentMessage::ServerCredentialFailed(_)))
+                if member.identity.kind != AgentKind::ClusterAgent =>
+            {
+                tracing::warn!("a node agent sent a credential");
+                return Err(End::Protocol);
+            }
             Ok(Some(AgentMessage::Heartbeat(heartbeat))) => member.heard(heartbeat),
             Ok(Some(AgentMessage::Facts(facts))) => events.facts(&member.identity, facts).await,
             Ok(Some(AgentMessage::ServerCredential(credential))) => {

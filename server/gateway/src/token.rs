@@ -3,7 +3,7 @@
 //! Every claim is read into its type and checked here; the JWT library checks the signature and nothing else. An algorithm
 //! is allowed only if the key itself is for it, so a token cannot choose how it is verified.
 
-use cattle_proto::handshake::RejectCode;
+use cattle_proto::handshake::{AgentKind, RejectCode};
 use cattle_proto::id::{NodeName, PodName};
 use cattle_proto::limits;
 use cattle_proto::secret::Secret;
@@ -13,6 +13,8 @@ use serde::Deserialize;
 
 /// Subject of the cluster agent's tokens.
 pub const CLUSTER_AGENT_SUBJECT: &str = "system:serviceaccount:cattle-system:cattle-cluster-agent";
+/// Subject of the node agents' tokens.
+pub const NODE_AGENT_SUBJECT: &str = "system:serviceaccount:cattle-system:cattle-node-agent";
 
 /// Largest key set in bytes, and most keys in it: a rotation has two or three.
 const KEY_SET: usize = 256 * 1024;
@@ -51,8 +53,6 @@ pub struct Expected<'a> {
     pub issuer: &'a str,
     /// `cattle:<cluster id>:<server id>`.
     pub audience: &'a str,
-    /// The service account, as `sub` has it.
-    pub subject: &'a str,
     /// Now: seconds since 1970-01-01 UTC.
     pub now: u64,
 }
@@ -60,6 +60,8 @@ pub struct Expected<'a> {
 /// What a verified token says.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Claims {
+    /// Whose it is: the service account says it.
+    pub kind: AgentKind,
     /// When it ends: seconds since 1970-01-01 UTC.
     pub expires_at: u64,
     /// The pod that it is bound to.
@@ -185,9 +187,11 @@ impl RawClaims {
         if !audience {
             return Err(TokenError::WrongAudience);
         }
-        if self.sub != expected.subject {
-            return Err(TokenError::WrongSubject);
-        }
+        let kind = match self.sub.as_str() {
+            CLUSTER_AGENT_SUBJECT => AgentKind::ClusterAgent,
+            NODE_AGENT_SUBJECT => AgentKind::NodeAgent,
+            _ => return Err(TokenError::WrongSubject),
+        };
         if self.exp.saturating_add(leeway) <= expected.now {
             return Err(TokenError::Expired);
         }
@@ -200,6 +204,7 @@ impl RawClaims {
             return Err(TokenError::NotBoundToPod);
         };
         Ok(Claims {
+            kind,
             expires_at: self.exp,
             pod: pod.name.try_into().map_err(|_| TokenError::Malformed)?,
             pod_uid: pod.uid,
@@ -227,7 +232,7 @@ pub enum TokenError {
     /// Another audience.
     #[error("the token has another audience")]
     WrongAudience,
-    /// Another service account.
+    /// A service account that is no agent's.
     #[error("the token has another subject")]
     WrongSubject,
     /// It is over.

@@ -50,7 +50,7 @@ impl AgentAuthority for Authority {
                 std::future::pending::<()>().await;
             }
             let mut parts = token.expose().split('/');
-            let (Some(signer @ ("agent" | "rotated")), Some(pod), Some(lives)) =
+            let (Some(signer @ ("agent" | "node" | "rotated")), Some(pod), Some(lives)) =
                 (parts.next(), parts.next(), parts.next())
             else {
                 return Err(RejectCode::Unauthenticated);
@@ -62,7 +62,7 @@ impl AgentAuthority for Authority {
             let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
             Ok(AgentIdentity {
                 cluster: cluster.clone(),
-                kind: AgentKind::ClusterAgent,
+                kind: if signer == "node" { AgentKind::NodeAgent } else { AgentKind::ClusterAgent },
                 pod: pod.parse().unwrap(),
                 node: None,
                 expires_at: now.checked_add_signed(lives.parse().unwrap()).unwrap(),
@@ -243,6 +243,10 @@ fn registration(token: &str) -> Hello {
         token: Secret::new("agent/pod-1/3600".to_owned()),
     };
     Hello { credential, ..hello("c-new00", 1, "unused") }
+}
+
+fn node_agent(id: &str, instance: u8, token: &str) -> Hello {
+    Hello { kind: AgentKind::NodeAgent, ..hello(id, instance, token) }
 }
 
 async fn echoes(rig: &Rig, id: &str) {
@@ -469,6 +473,41 @@ async fn an_only_route_may_take_its_time_and_another_is_not_waited_for() {
     assert_eq!(next.session, fast.session.id());
     let health = rig.gateway.registry().members(&id).into_iter().find(|member| member.id() == session);
     assert_eq!(health.map(|member| member.health()), Some(Health::Bad));
+}
+
+#[tokio::test]
+async fn a_node_agent_stands_in_while_no_cluster_agent_is_there() {
+    let mut rig = Rig::new().await;
+    let id = cluster("c-abcde");
+    let node = rig.echo(&node_agent("c-abcde", 1, "node/pod-1/3600")).await;
+    echoes(&rig, "c-abcde").await;
+    assert!(!rig.gateway.request_credential(&id), "a node has no right to get one");
+    let first = rig.echo(&hello("c-abcde", 2, "agent/pod-2/3600")).await;
+    let carrier = async |rig: &Rig| rig.gateway.dial(&id).await.unwrap().session;
+    assert_eq!(carrier(&rig).await, node.session.id(), "a cluster agent that comes back has to be well for a while");
+    let second = rig.echo(&hello("c-abcde", 3, "agent/pod-3/3600")).await;
+    assert_eq!(carrier(&rig).await, node.session.id(), "and so has every replica");
+    rig.gateway.registry().observe(&id, second.session.id(), Evidence::Failed);
+    rig.gateway.registry().observe(&id, first.session.id(), Evidence::Failed);
+    assert_eq!(carrier(&rig).await, node.session.id(), "its agent does not reach the API server");
+    rig.gateway.registry().observe(&id, node.session.id(), Evidence::Failed);
+    let last = carrier(&rig).await;
+    assert!([first.session.id(), second.session.id()].contains(&last), "nobody does");
+    for agent in [node, first, second] {
+        agent.session.close();
+    }
+    rig.until(|rig| matches!(rig.gateway.registry().link(&id), Link::Disconnected { .. })).await;
+}
+
+#[tokio::test]
+async fn a_node_cannot_choose_the_servers_credential() {
+    let mut rig = Rig::new().await;
+    let id = cluster("c-abcde");
+    let mut node = rig.echo(&node_agent("c-abcde", 1, "node/pod-1/3600")).await;
+    let credential = ServerCredential { token: Secret::new("t".to_owned()), expires_at: 42 };
+    node.control.send(&AgentMessage::ServerCredential(credential)).await.unwrap();
+    rig.until(|rig| matches!(rig.gateway.registry().link(&id), Link::Disconnected { .. })).await;
+    assert!(rig.events.0.lock().is_empty());
 }
 
 #[tokio::test]

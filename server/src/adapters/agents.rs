@@ -12,7 +12,7 @@ use cattle_controllers::{
 };
 use cattle_gateway::{
     AgentAuthority, AgentIdentity, Registration, RegistrationPermit,
-    token::{self, CLUSTER_AGENT_SUBJECT, Claims, Expected, KeySet, TokenError},
+    token::{self, Claims, Expected, KeySet, TokenError},
 };
 use cattle_proto::{
     handshake::{AgentKind, RejectCode},
@@ -72,7 +72,7 @@ impl Agents {
         let claims = verify(cluster, &self.server_id, &keys, token)?;
         Ok(AgentIdentity {
             cluster: cluster.clone(),
-            kind: AgentKind::ClusterAgent,
+            kind: claims.kind,
             pod: claims.pod,
             node: claims.node,
             expires_at: claims.expires_at,
@@ -152,7 +152,8 @@ pub struct AgentTrust {
 impl Trust for AgentTrust {
     fn is_agent_of(&self, cluster: &ClusterId, keys: &IssuerKeys, token: &Secret) -> bool {
         let token = cattle_proto::secret::Secret::new(token.expose_str().unwrap_or_default().to_owned());
-        verify(cluster, &self.server_id, keys, &token).is_ok()
+        let claims = verify(cluster, &self.server_id, keys, &token);
+        claims.is_ok_and(|claims| claims.kind == AgentKind::ClusterAgent)
     }
 
     fn hop(&self, error: &kube::Error) -> RefusalReason {
@@ -178,7 +179,6 @@ fn verify(
     let expected = Expected {
         issuer: &keys.issuer,
         audience: &audience,
-        subject: CLUSTER_AGENT_SUBJECT,
         now: u64::try_from(Timestamp::now().as_second()).unwrap_or_default(),
     };
     token::verify(token, &set, &expected).map_err(|error: TokenError| {

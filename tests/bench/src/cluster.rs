@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
 use base64::Engine as _;
-use cattle_harness::{Client, Nodes, NodesOptions, TOOLBOX_IMAGE, agent_image_name, wait_for, write_agent_image};
+use cattle_harness::{Client, Nodes, NodesOptions, TOOLBOX_IMAGE, wait_for, write_agent_images};
 use cattle_images::Compression;
 use cattle_tests::{Launch, Member, Server, condition};
 use serde_json::{Value, json};
@@ -60,9 +60,8 @@ impl Cluster {
 
     async fn of_nodes() -> anyhow::Result<Self> {
         let directory = cattle_harness::Run::of_this_process()?.scope("images")?;
-        let image = write_agent_image(directory.directory(), agent_image_name(None)?, Compression::Gzip)?;
-        let options =
-            NodesOptions { name: "bench".to_owned(), workers: 0, images: vec![image], ..NodesOptions::default() };
+        let images = write_agent_images(directory.directory(), None, Compression::Gzip)?;
+        let options = NodesOptions { name: "bench".to_owned(), workers: 0, images, ..NodesOptions::default() };
         let nodes = Nodes::start(options).await?;
         let host = nodes.host_address();
         // Free a moment ago; whoever takes it meanwhile makes the server say so and end.

@@ -3,7 +3,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use cattle_harness::{Assets, Client, agent_image_name, binary, wait_for, write_agent_image};
+use cattle_harness::{AGENT_IMAGES, Assets, Client, binary, wait_for, write_agent_images};
 use cattle_images::{Compression, Executable, Image, LayerBuilder, Process, write_archive};
 use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt as _;
@@ -58,9 +58,10 @@ pub(crate) async fn check(stage: &Stage, place: &Place, kubeconfig: &str, reach:
     check_architecture(place, &kubeconfig).await?;
 
     stage.heading(&format!("Images to {image_prefix}"));
-    let name = agent_image_name(Some(&image_prefix))?;
-    let archive = write_agent_image(place.directory(), name.clone(), Compression::Gzip)?;
-    push(stage, &kubeconfig, &archive, &name.to_string()).await?;
+    let archives = write_agent_images(place.directory(), Some(&image_prefix), Compression::Gzip)?;
+    for (image, archive) in AGENT_IMAGES.into_iter().zip(archives) {
+        push(stage, &kubeconfig, &archive, &image.name(Some(&image_prefix))?.to_string()).await?;
+    }
     let probe = format!("{}/cattle/probe:v{}", image_prefix.trim_end_matches('/'), env!("CARGO_PKG_VERSION"));
     let archive = write_probe(place.directory(), &probe).await?;
     push(stage, &kubeconfig, &archive, &probe).await?;

@@ -1,6 +1,6 @@
 use std::path::PathBuf;
 
-use cattle_harness::{KUBERNETES_VERSION, Nodes, NodesOptions, Run, agent_image_name, write_agent_image};
+use cattle_harness::{KUBERNETES_VERSION, Nodes, NodesOptions, Run, write_agent_images};
 use cattle_images::Compression;
 
 use crate::place::{CLUSTER, Place};
@@ -14,8 +14,8 @@ const PORT: u16 = 8443;
 pub(crate) async fn start(stage: &Stage, place: &Place, run: &Run) -> anyhow::Result<Nodes> {
     stage.heading(&format!("Kubernetes {KUBERNETES_VERSION} with two nodes, in network namespaces"));
     place.link_programs().await?;
-    let image = write_agent_image(place.directory(), agent_image_name(None)?, Compression::None)?;
-    let options = NodesOptions { name: CLUSTER.to_owned(), images: vec![image], ..NodesOptions::default() };
+    let images = write_agent_images(place.directory(), None, Compression::None)?;
+    let options = NodesOptions { name: CLUSTER.to_owned(), images, ..NodesOptions::default() };
     let cluster = Nodes::start_in(run, options).await?;
     stage.say(&format!("Its API server is {}. Cattle is not told, and never uses it.", cluster.url()));
     Ok(cluster)

@@ -126,7 +126,9 @@ async fn somebodys_cluster_is_probed_registered_and_left_as_it_was() {
     assert!(shown.contains("theirs-1   Ready"), "{shown}");
     let images = ["get", "pods", "--namespace=cattle-system", "--output=jsonpath={.items[*].spec.containers[*].image}"];
     let images = cluster.kubectl(images).ok().await.unwrap();
-    assert!(images.split(' ').all(|image| image.starts_with(&format!("{prefix}/cattle/cluster-agent:"))), "{images}");
+    let ours = ["cluster-agent", "node-agent"].map(|agent| format!("{prefix}/cattle/{agent}:"));
+    assert!(images.split(' ').all(|image| ours.iter().any(|ours| image.starts_with(ours))), "{images}");
+    assert!(ours.iter().all(|ours| images.contains(ours)), "{images}");
 
     let output = demo(&directory, &["stop"]);
     assert!(output.status.success(), "{}", text(&output));

@@ -53,7 +53,7 @@ mod run;
 mod seclusion;
 mod wait;
 
-pub use agent_image::{agent_image_name, write_agent_image};
+pub use agent_image::{AGENT_IMAGES, AgentImage, write_agent_images};
 pub use assets::{Assets, KUBERNETES_VERSION, cache_directory};
 pub use binary::binary;
 pub use control_plane::{ApiServer, ControlPlane, ControlPlaneOptions, LoopbackAddress};

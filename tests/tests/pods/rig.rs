@@ -5,7 +5,7 @@ use std::sync::OnceLock;
 use std::time::Duration;
 
 use anyhow::{Context as _, anyhow, ensure};
-use cattle_harness::{Assets, Client, Nodes, NodesOptions, Output, agent_image_name, wait_for, write_agent_image};
+use cattle_harness::{Assets, Client, Nodes, NodesOptions, Output, wait_for, write_agent_images};
 use cattle_images::Compression;
 use cattle_tests::{Launch, Server, User, Ways, condition};
 use futures_util::future::try_join_all;
@@ -62,8 +62,8 @@ impl Rig {
     async fn start() -> anyhow::Result<Self> {
         let assets = Assets::ready().await?;
         let files = tempfile::tempdir()?;
-        let image = write_agent_image(files.path(), agent_image_name(None)?, Compression::None)?;
-        let options = NodesOptions { name: "pods".to_owned(), images: vec![image], ..NodesOptions::default() };
+        let images = write_agent_images(files.path(), None, Compression::None)?;
+        let options = NodesOptions { name: "pods".to_owned(), images, ..NodesOptions::default() };
         let nodes = Nodes::start(options).await?;
         let host = nodes.host_address();
         let port = std::net::TcpListener::bind((host, 0))?.local_addr()?.port();
