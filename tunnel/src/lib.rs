@@ -55,6 +55,7 @@ mod message;
 mod metrics;
 mod mux;
 mod outbox;
+mod ping;
 mod session;
 mod shared;
 mod splice;

@@ -136,6 +136,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> futures_io::AsyncRead for Outbox<S> {
         }
         let mut read = ReadBuf::new(buf);
         let polled = Pin::new(&mut this.socket).poll_read(cx, &mut read);
+        this.shared.wire.set_round_trip(this.socket.round_trip());
         this.shared.wire.received.store(this.socket.meter().0, Ordering::Relaxed);
         ready!(polled)?;
         this.incoming.feed(read.filled(), |header| {

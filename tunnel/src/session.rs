@@ -39,6 +39,14 @@ impl SessionHandle {
         *self.shared.open_streams().borrow()
     }
 
+    /// How long the peer took to answer the last ping, which goes every
+    /// [`PING_INTERVAL`](cattle_proto::limits::PING_INTERVAL); `None` before the first answer. What lay in the connection's
+    /// buffers is part of it.
+    #[must_use]
+    pub fn round_trip(&self) -> Option<Duration> {
+        self.shared.wire.round_trip()
+    }
+
     /// Why the session has ended, if it has.
     #[must_use]
     pub fn close_reason(&self) -> Option<CloseReason> {

@@ -52,9 +52,22 @@ pub(crate) struct Wire {
     pub(crate) ping: AtomicBool,
     /// yamux has told the peer that it broke the rules. It says so and goes on reading; the session must not.
     pub(crate) gone_away: AtomicBool,
+    /// Microseconds that the peer took to answer the last ping; 0 when it has answered none.
+    round_trip: AtomicU64,
 }
 
 impl Wire {
+    pub(crate) fn set_round_trip(&self, time: Option<Duration>) {
+        if let Some(time) = time {
+            let micros = u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
+            self.round_trip.store(micros.max(1), Ordering::Relaxed);
+        }
+    }
+
+    pub(crate) fn round_trip(&self) -> Option<Duration> {
+        Some(self.round_trip.load(Ordering::Relaxed)).filter(|micros| *micros > 0).map(Duration::from_micros)
+    }
+
     pub(crate) fn progress(&self) -> Progress {
         Progress {
             received: self.received.load(Ordering::Relaxed),

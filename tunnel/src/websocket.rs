@@ -3,6 +3,7 @@
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use bytes::{Buf, Bytes};
 use cattle_proto::limits;
@@ -10,11 +11,14 @@ use cattle_proto::version::{SUBPROTOCOL_FAMILY, SUBPROTOCOLS};
 use futures_util::{Sink, Stream};
 use pin_project_lite::pin_project;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::Instant;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::tungstenite::error::{Error as WsError, ProtocolError};
 use tokio_tungstenite::tungstenite::http::{HeaderName, HeaderValue, Response, header};
 use tokio_tungstenite::tungstenite::protocol::{Message, Role, WebSocketConfig};
+
+use crate::ping::Pings;
 
 /// Bytes of the read buffer. It is there for as long as the session is, so it is small; larger reads gain nothing, since
 /// TLS returns one record at a time.
@@ -31,7 +35,7 @@ const WRITE_BUFFER: usize = 2 * limits::WEBSOCKET_MESSAGE + 16 * 1024;
 pub struct WebSocket<S> {
     inner: WebSocketStream<Metered<S>>,
     unread: Bytes,
-    ping_due: bool,
+    pings: Pings,
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
@@ -60,12 +64,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
         let (inner, _) = tokio_tungstenite::client_async_with_config(request, Metered::new(io), Some(config()))
             .await
             .map_err(UpgradeError::from)?;
-        Ok(Self { inner, unread: Bytes::new(), ping_due: false })
+        Ok(Self { inner, unread: Bytes::new(), pings: Pings::default() })
     }
 
     async fn raw(io: S, role: Role) -> Self {
         let inner = WebSocketStream::from_raw_socket(Metered::new(io), role, Some(config())).await;
-        Self { inner, unread: Bytes::new(), ping_due: false }
+        Self { inner, unread: Bytes::new(), pings: Pings::default() }
     }
 
     /// Bytes received from and taken by the connection below, in all.
@@ -76,7 +80,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
 
     /// Has a ping sent by the next flush.
     pub(crate) fn ping(&mut self) {
-        self.ping_due = true;
+        self.pings.ask();
+    }
+
+    /// How long the peer took to answer the last ping.
+    pub(crate) fn round_trip(&self) -> Option<Duration> {
+        self.pings.round_trip()
     }
 
     /// Sends `message` when there is room for it; takes it then.
@@ -87,10 +96,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
     }
 
     fn poll_ping(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if self.ping_due {
+        if self.pings.is_due() {
             ready!(Pin::new(&mut self.inner).poll_ready(cx)).map_err(into_io)?;
-            Pin::new(&mut self.inner).start_send(Message::Ping(Bytes::new())).map_err(into_io)?;
-            self.ping_due = false;
+            let ping = Message::Ping(self.pings.send(Instant::now()));
+            Pin::new(&mut self.inner).start_send(ping).map_err(into_io)?;
         }
         Poll::Ready(Ok(()))
     }
@@ -102,7 +111,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for WebSocket<S> {
             match ready!(Pin::new(&mut self.inner).poll_next(cx)) {
                 None | Some(Ok(Message::Close(_))) => return Poll::Ready(Ok(())),
                 Some(Ok(Message::Binary(bytes))) => self.unread = bytes,
-                Some(Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_))) => {}
+                Some(Ok(Message::Pong(payload))) => self.pings.hear(&payload, Instant::now()),
+                Some(Ok(Message::Ping(_) | Message::Frame(_))) => {}
                 Some(Ok(Message::Text(_))) => {
                     return Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, "a text message")));
                 }

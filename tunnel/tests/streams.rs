@@ -45,6 +45,17 @@ async fn bytes_go_both_ways_and_halves_close_apart() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn both_ends_know_how_long_a_ping_takes() {
+    let latency = Duration::from_millis(30);
+    let pair = Pair::with(PairOptions { latency, ..PairOptions::default() }).await;
+    assert_eq!((pair.server.handle().round_trip(), pair.agent.round_trip()), (None, None));
+    tokio::time::sleep(limits::PING_INTERVAL + SOON).await;
+    for known in [pair.server.handle().round_trip(), pair.agent.round_trip()] {
+        assert!(known.is_some_and(|time| time >= 2 * latency && time < 4 * latency), "{known:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_drop_resets_the_peer() {
     let mut pair = Pair::new().await;
     let (mut server, agent) = open(&mut pair).await;
