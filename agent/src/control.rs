@@ -5,14 +5,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cattle_proto::control::{
-    AgentMessage, CredentialFailure, CredentialFailureCode, GoAway, Heartbeat, ServerCredential, ServerMessage,
+    AgentMessage, CredentialFailure, CredentialFailureCode, Facts, GoAway, Heartbeat, ServerCredential, ServerMessage,
 };
 use cattle_proto::handshake::{Phase, RejectCode};
 use cattle_proto::limits;
 use cattle_proto::secret::Secret;
 use cattle_runtime::{ErrorChain as _, Shutdown};
 use cattle_tunnel::{AgentControl, ControlReceiver, ControlSender, FrameError, SessionHandle};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use crate::credential::TokenFile;
@@ -78,6 +78,8 @@ impl ControlLoop {
         // The first message makes the stream exist at the other end.
         heartbeat.tick().await;
         self.heartbeat(&mut sender, &mut sequence).await?;
+        let mut facts = self.role.facts();
+        self.tell(&mut sender, facts.as_mut()).await?;
         // A registration begins with the server's credential, unasked.
         let mut answer = (self.phase == Phase::Registration).then(|| self.server_credential());
         loop {
@@ -93,6 +95,7 @@ impl ControlLoop {
                     answer = None;
                     sender.send(&message).await?;
                 }
+                () = changed(facts.as_mut()) => self.tell(&mut sender, facts.as_mut()).await?,
                 _ = heartbeat.tick() => self.heartbeat(&mut sender, &mut sequence).await?,
                 _ = token_check.tick() => self.prove(&mut sender).await?,
                 () = self.shutdown.draining(), if self.farewell.is_some() => {
@@ -101,6 +104,17 @@ impl ControlLoop {
                 }
             }
         }
+    }
+
+    /// Tells the server what it does not know yet of the agent's host.
+    async fn tell(
+        &self,
+        sender: &mut ControlSender<AgentMessage>,
+        facts: Option<&mut watch::Receiver<Facts>>,
+    ) -> Result<(), FrameError> {
+        let Some(facts) = facts else { return Ok(()) };
+        let facts = facts.borrow_and_update().clone();
+        sender.send(&AgentMessage::Facts(facts)).await
     }
 
     async fn heartbeat(&self, sender: &mut ControlSender<AgentMessage>, sequence: &mut u64) -> Result<(), FrameError> {
@@ -164,6 +178,17 @@ impl ControlLoop {
 
 async fn next(receiver: &mut ControlReceiver<ServerMessage>) -> Result<Option<ServerMessage>, FrameError> {
     receiver.recv().await
+}
+
+/// Resolves when the facts have changed. Cancel safe.
+async fn changed(facts: Option<&mut watch::Receiver<Facts>>) {
+    // Whoever told them may tell no more: what was told stands.
+    if let Some(facts) = facts
+        && facts.changed().await.is_ok()
+    {
+        return;
+    }
+    std::future::pending().await
 }
 
 async fn poll_answer(answer: &mut Option<CredentialAnswer>) -> AgentMessage {

@@ -5,10 +5,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cattle_proto::capability::Capabilities;
-use cattle_proto::control::{CredentialFailureCode, ServerCredential};
+use cattle_proto::control::{CredentialFailureCode, Facts, ServerCredential};
 use cattle_proto::handshake::{AgentKind, ClusterClaim, Credential, Hello};
 use cattle_proto::id::{ClusterId, InstanceId, Software};
 use cattle_proto::version::VersionRange;
+use tokio::sync::watch;
 
 use crate::credential::{CredentialKind, TokenFile, TokenFileError};
 use crate::{BoxError, BoxFuture, random};
@@ -46,16 +47,27 @@ pub enum Role {
         cluster: Arc<dyn Cluster>,
     },
     /// Speaks for its node only: it has no Kubernetes right, and so nothing to ask an API server for.
-    NodeAgent,
+    NodeAgent {
+        /// What it tells of its host.
+        facts: watch::Receiver<Facts>,
+    },
 }
 
 impl Role {
+    /// What the agent tells of its host; a cluster agent has none.
+    pub(crate) fn facts(&self) -> Option<watch::Receiver<Facts>> {
+        match self {
+            Self::ClusterAgent { .. } => None,
+            Self::NodeAgent { facts } => Some(facts.clone()),
+        }
+    }
+
     /// As the server is told it.
     #[must_use]
     pub fn kind(&self) -> AgentKind {
         match self {
             Self::ClusterAgent { .. } => AgentKind::ClusterAgent,
-            Self::NodeAgent => AgentKind::NodeAgent,
+            Self::NodeAgent { .. } => AgentKind::NodeAgent,
         }
     }
 }
@@ -103,7 +115,7 @@ impl Identity {
     pub async fn holds_registration_token(&self) -> bool {
         match &self.role {
             Role::ClusterAgent { registration_token, .. } => registration_token.read().await.is_ok(),
-            Role::NodeAgent => false,
+            Role::NodeAgent { .. } => false,
         }
     }
 
@@ -120,7 +132,7 @@ impl Identity {
                 }
             }
             // A node agent waits until a cluster agent has registered the cluster.
-            (CredentialKind::ServiceAccount, _) | (CredentialKind::Registration, Role::NodeAgent) => {
+            (CredentialKind::ServiceAccount, _) | (CredentialKind::Registration, Role::NodeAgent { .. }) => {
                 Credential::ServiceAccount { cluster, token }
             }
         };

@@ -3,6 +3,8 @@
 mod delete;
 mod manifest;
 mod member;
+mod node;
+mod status;
 mod wait;
 
 use jiff::Timestamp;
@@ -10,7 +12,7 @@ use serde_json::{Value, json};
 
 use crate::api::{Client, segment};
 use crate::args::{ClusterCommand, Format, OutputArgs};
-use crate::console::{Colour, Console, clean};
+use crate::console::{Console, clean};
 use crate::error::CliError;
 use crate::output::{self, age, text};
 
@@ -36,7 +38,8 @@ pub async fn run(client: &Client, command: &ClusterCommand, console: &mut Consol
             create(client, name, description, *output, console).await
         }
         ClusterCommand::List(output) => list(client, *output, console).await,
-        ClusterCommand::Status { cluster, output } => status(client, cluster, *output, console).await,
+        ClusterCommand::Status { cluster, output } => status::run(client, cluster, *output, console).await,
+        ClusterCommand::Nodes { cluster, output } => node::list(client, cluster, *output, console).await,
         ClusterCommand::Wait { cluster, condition, timeout, output } => {
             wait::run(client, cluster, *condition, *timeout, *output, console).await
         }
@@ -150,53 +153,8 @@ async fn list(client: &Client, output: OutputArgs, console: &mut Console) -> Res
     )
 }
 
-async fn status(client: &Client, name: &str, output: OutputArgs, console: &mut Console) -> Result<(), CliError> {
-    let found = find_cluster(client, name).await?;
-    output::one(console, output.output, &found.object, |console| show_status(&found, console))
-}
-
-fn show_status(found: &Found, console: &mut Console) -> Result<(), CliError> {
-    let cluster = &found.object;
-    console.line(&format!("cluster:  {} ({})", clean(&found.name), clean(&found.id)))?;
-    let version = text(cluster, "/status/version/gitVersion");
-    console.line(&format!("version:  {}", if version.is_empty() { "not known yet" } else { &version }))?;
-    let uid = text(cluster, "/status/identity/kubeSystemUid");
-    console.line(&format!("identity: {}", if uid.is_empty() { "not registered yet" } else { &uid }))?;
-    console.line(&format!("hops:     {}", hops(cluster, console)))?;
-    console.line("")?;
-    let conditions = cluster["status"]["conditions"].as_array().cloned().unwrap_or_default();
-    let rows = conditions
-        .iter()
-        .map(|condition| ["/type", "/status", "/reason", "/message"].map(|pointer| text(condition, pointer)).to_vec());
-    output::table(console, &["CONDITION", "STATUS", "REASON", "MESSAGE"], rows.collect())?;
-    let refusal = &cluster["status"]["registration"]["lastRefusal"];
-    if refusal.is_object() {
-        console.line("")?;
-        let (reason, message, at) = (text(refusal, "/reason"), text(refusal, "/message"), text(refusal, "/at"));
-        console.line(&format!("last registration refused: {reason} at {at}"))?;
-        console.line(&format!("  {message}"))?;
-    }
-    Ok(())
-}
-
-/// The way of a request, with the first hop that fails: this very request has shown that the server answers.
-fn hops(cluster: &Value, console: &Console) -> String {
-    let hop = |kind: &str, before: bool| match condition(cluster, kind) {
-        _ if !before => (false, console.paint(Colour::Yellow, "?")),
-        Some((status, ..)) if status == "True" => (true, console.paint(Colour::Green, "ok")),
-        Some((status, reason, _)) if status == "False" => (false, console.paint(Colour::Red, &reason)),
-        _ => (false, console.paint(Colour::Yellow, "?")),
-    };
-    let (connected, to_agent) = hop("Connected", true);
-    let (_, to_api) = hop("Ready", connected);
-    let ok = console.paint(Colour::Green, "ok");
-    format!("you -[{ok}]- server -[{to_agent}]- agent -[{to_api}]- API server")
-}
-
 #[cfg(test)]
 mod tests {
-    use std::io;
-
     use super::*;
 
     fn cluster(id: &str, name: &str) -> Value {
@@ -221,25 +179,5 @@ mod tests {
         );
         assert!(matches!(id("pro"), Err(CliError::NotFound { .. })));
         assert!(matches!(id(""), Err(CliError::NotFound { .. })));
-    }
-
-    #[test]
-    fn the_hop_that_fails_is_named() {
-        let console = Console::new(Box::new(io::empty()), Box::new(io::sink()), Box::new(io::sink()));
-        let with = |conditions: Value| hops(&json!({ "status": { "conditions": conditions } }), &console);
-        let is = |kind: &str, status: &str, reason: &str| json!({ "type": kind, "status": status, "reason": reason });
-        assert_eq!(with(json!([])), "you -[ok]- server -[?]- agent -[?]- API server");
-        assert_eq!(
-            with(json!([is("Connected", "False", "Disconnected"), is("Ready", "False", "Disconnected")])),
-            "you -[ok]- server -[Disconnected]- agent -[?]- API server"
-        );
-        assert_eq!(
-            with(json!([is("Connected", "True", "AgentConnected"), is("Ready", "False", "ApiServerUnreachable")])),
-            "you -[ok]- server -[ok]- agent -[ApiServerUnreachable]- API server"
-        );
-        assert_eq!(
-            with(json!([is("Connected", "True", "x"), is("Ready", "True", "x")])),
-            "you -[ok]- server -[ok]- agent -[ok]- API server"
-        );
     }
 }

@@ -85,9 +85,14 @@ pub fn text(object: &Value, pointer: &str) -> String {
 /// How long ago something was, as kubectl writes it: `42s`, `17m`, `5h`, `12d`.
 #[must_use]
 pub fn age(object: &Value, now: Timestamp) -> String {
-    let made = object.pointer("/metadata/creationTimestamp").and_then(Value::as_str);
-    let Some(made) = made.and_then(|text| text.parse::<Timestamp>().ok()) else { return String::new() };
-    let seconds = now.duration_since(made).as_secs().max(0);
+    since(&text(object, "/metadata/creationTimestamp"), now)
+}
+
+/// The same of a time in RFC 3339; empty when it is none.
+#[must_use]
+pub fn since(time: &str, now: Timestamp) -> String {
+    let Ok(time) = time.parse::<Timestamp>() else { return String::new() };
+    let seconds = now.duration_since(time).as_secs().max(0);
     match seconds {
         0..120 => format!("{seconds}s"),
         120..7_200 => format!("{}m", seconds / 60),

@@ -1,17 +1,22 @@
 //! The agent's process, put together.
 
+use std::convert::Infallible;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use cattle_agent::connect::Deadlines;
 use cattle_agent::{ConnectConfig, Dialer, Identity, LinkWatch, Options, Relay, Role, Supervisor};
 use cattle_proto::capability::Capabilities;
+use cattle_proto::control::Facts;
 use cattle_proto::id::{InvalidName, Software};
 use cattle_runtime::{Runtime, Shutdown, StartError, TaskError};
 use cattle_tunnel::SessionConfig;
+use tokio::sync::watch;
 
 use crate::args::Config;
+use crate::host;
 
 const NAME: &str = env!("CARGO_PKG_NAME");
 const VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -31,7 +36,7 @@ impl App {
     /// Builds the agent. It takes over the process's termination signals.
     pub async fn build(config: Config) -> Result<Self, BuildError> {
         let mut runtime = Runtime::new(NAME, VERSION)?;
-        let Config { admin_listen, connect, api_servers } = config;
+        let Config { admin_listen, connect, api_servers, node } = config;
         let shown: Vec<_> = api_servers.iter().map(ToString::to_string).collect();
         tracing::info!(
             server = %connect.server,
@@ -47,7 +52,8 @@ impl App {
         let grace = options.drain + GRACE_SLACK;
 
         let relay = Arc::new(Relay::new(api_servers));
-        let identity = identity(&connect)?;
+        let (telling, facts) = watch::channel(host::look(Path::new("/"), &node).unwrap_or_default());
+        let identity = identity(&connect, facts)?;
         let dialer = dialer(connect, session);
         let (supervisor, link) = Supervisor::new(dialer, identity, relay, runtime.shutdown(), options);
         let (ready, alive) = (link.clone(), link.clone());
@@ -56,6 +62,11 @@ impl App {
         let admin = runtime.serve_admin(admin_listen).await?;
         tracing::info!(%admin, "admin listener");
         runtime.tasks().essential("supervisor", supervisor.run());
+        let stopping = runtime.shutdown();
+        runtime.tasks().finite("host", async move {
+            tokio::select! { () = host::follow(node, telling) => {}, () = stopping.draining() => {} }
+            Ok::<_, Infallible>(())
+        });
         Ok(Self { runtime, admin, link, grace })
     }
 
@@ -81,10 +92,10 @@ impl App {
 }
 
 /// The agent's identity at the server.
-pub(crate) fn identity(connect: &ConnectConfig) -> Result<Identity, BuildError> {
+pub(crate) fn identity(connect: &ConnectConfig, facts: watch::Receiver<Facts>) -> Result<Identity, BuildError> {
     let software: Software = format!("{NAME} {VERSION}").parse().map_err(BuildError::Software)?;
     let (cluster, token) = (connect.cluster.clone(), connect.token.clone());
-    Ok(Identity::new(Role::NodeAgent, software, Capabilities::KUBE_APISERVER, cluster, token))
+    Ok(Identity::new(Role::NodeAgent { facts }, software, Capabilities::KUBE_APISERVER, cluster, token))
 }
 
 /// The way to the server.

@@ -8,8 +8,8 @@ use cattle_agent::{Address, ConnectArgs, ConnectConfig, InvalidAddress};
 use cattle_runtime::{AdminArgs, LogArgs};
 use clap::{Parser, Subcommand, ValueEnum};
 
-use crate::api_server::{AddressFileError, Places, read_address};
-use crate::kubelet;
+use crate::api_server::Places;
+use crate::node_file::{NodeFile, NodeFileError};
 
 /// Keeps a node of a Kubernetes cluster connected to its management server.
 ///
@@ -40,14 +40,14 @@ pub enum Command {
         #[arg(short, long, value_name = "FORMAT", default_value = "table")]
         output: OutputFormat,
     },
-    /// Write down where this node's kubelet finds the API server, and nothing else of its kubeconfig
-    ApiServer {
-        /// The kubelet's kubeconfig; the first one that exists is read
-        #[arg(long, env = "CATTLE_KUBELET_KUBECONFIG", value_name = "FILE", value_delimiter = ',',
-            default_values = kubelet::KUBECONFIGS)]
-        kubeconfig: Vec<PathBuf>,
-        /// The file to write; empty when there is no kubeconfig
-        #[arg(long, env = "CATTLE_API_SERVER_FILE", value_name = "FILE")]
+    /// Write down what the agent may know of this node's own files: where the kubelet finds the API server, the
+    /// distribution, its roles and the operating system. Nothing else of them leaves this command
+    Inspect {
+        /// The node's root
+        #[arg(long, env = "CATTLE_NODE_ROOT", value_name = "DIR", default_value = "/")]
+        root: PathBuf,
+        /// The file to write
+        #[arg(long, env = "CATTLE_NODE_FILE", value_name = "FILE")]
         file: PathBuf,
     },
 }
@@ -82,9 +82,9 @@ struct KubernetesArgs {
     #[arg(long, env = "CATTLE_LOCAL_API_SERVER", value_name = "HOST:PORT", default_value = "127.0.0.1:6443")]
     local_api_server: Address,
 
-    /// File with the address that this node's kubelet uses, as `api-server` writes it
-    #[arg(long, env = "CATTLE_API_SERVER_FILE", value_name = "FILE")]
-    api_server_file: Option<PathBuf>,
+    /// File with what `inspect` has found on this node
+    #[arg(long, env = "CATTLE_NODE_FILE", value_name = "FILE")]
+    node_file: Option<PathBuf>,
 
     /// Host of the service address, as Kubernetes sets it in every pod
     #[arg(long, env = "KUBERNETES_SERVICE_HOST", value_name = "HOST")]
@@ -104,6 +104,8 @@ pub struct Config {
     pub connect: ConnectConfig,
     /// Where the cluster's API server is looked for, nearest first.
     pub api_servers: Vec<Address>,
+    /// What the inspection has found on this node.
+    pub node: NodeFile,
 }
 
 impl TryFrom<RunArgs> for Config {
@@ -113,19 +115,20 @@ impl TryFrom<RunArgs> for Config {
         let RunArgs { admin: AdminArgs { admin_listen }, connect, kubernetes } = args;
         let KubernetesArgs {
             local_api_server,
-            api_server_file,
+            node_file,
             kubernetes_service_host: host,
             kubernetes_service_port: port,
         } = kubernetes;
-        let kubelet = match &api_server_file {
+        let node = match &node_file {
             Some(file) => {
-                read_address(file).map_err(|source| ConfigError::AddressFile { file: file.clone(), source })?
+                NodeFile::read(file).map_err(|source| ConfigError::NodeFile { file: file.clone(), source })?
             }
-            None => None,
+            None => NodeFile::default(),
         };
+        let kubelet = node.api_server().map_err(ConfigError::Kubelet)?;
         let service = host.filter(|host| !host.is_empty()).map(|host| Address::new(&host, port)).transpose()?;
         let places = Places { local: Some(local_api_server), kubelet, service };
-        Ok(Self { admin_listen, connect: connect.try_into()?, api_servers: places.addresses() })
+        Ok(Self { admin_listen, connect: connect.try_into()?, api_servers: places.addresses(), node })
     }
 }
 
@@ -139,13 +142,16 @@ pub enum ConfigError {
     /// The service address.
     #[error("KUBERNETES_SERVICE_HOST and KUBERNETES_SERVICE_PORT are {0}")]
     Service(#[from] InvalidAddress),
+    /// The kubelet's API server.
+    #[error("the kubelet's API server in CATTLE_NODE_FILE is {0}")]
+    Kubelet(#[source] InvalidAddress),
     /// What the init container has left.
-    #[error("{} (CATTLE_API_SERVER_FILE) cannot be used", file.display())]
-    AddressFile {
+    #[error("{} (CATTLE_NODE_FILE) cannot be used", file.display())]
+    NodeFile {
         /// The file.
         file: PathBuf,
         /// Why not.
-        source: AddressFileError,
+        source: NodeFileError,
     },
 }
 
@@ -165,9 +171,9 @@ mod tests {
     #[test]
     fn the_api_server_is_looked_for_here_then_at_the_kubelets_then_at_the_service() {
         let directory = tempfile::tempdir().unwrap();
-        let file = directory.path().join("api-server");
-        std::fs::write(&file, "10.0.0.1:6443\n").unwrap();
-        let file = format!("--api-server-file={}", file.display());
+        let file = directory.path().join("node.json");
+        std::fs::write(&file, r#"{"apiServer": "10.0.0.1:6443"}"#).unwrap();
+        let file = format!("--node-file={}", file.display());
         assert_eq!(
             addresses(&["--kubernetes-service-host=fd00::1", &file]),
             ["127.0.0.1:6443", "10.0.0.1:6443", "[fd00::1]:443"]

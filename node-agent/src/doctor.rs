@@ -2,8 +2,10 @@
 
 use cattle_agent::doctor::{self, Line, Report};
 use cattle_agent::{Address, Relay};
+use cattle_proto::control::Facts;
 use cattle_runtime::ErrorChain as _;
 use cattle_tunnel::SessionConfig;
+use tokio::sync::watch;
 
 use crate::app::{self, BuildError};
 use crate::args::Config;
@@ -11,7 +13,9 @@ use crate::args::Config;
 /// Examines everything that `config` names. Changes nothing.
 pub async fn examine(config: Config) -> Result<Report, BuildError> {
     let mut report = Report::default();
-    let identity = app::identity(&config.connect)?;
+    // A doctor tells nothing: it ends its session as soon as there is one.
+    let (_, facts) = watch::channel(Facts::default());
+    let identity = app::identity(&config.connect, facts)?;
     let dialer = app::dialer(config.connect, SessionConfig::default());
     doctor::examine(&dialer, &identity, &mut report).await;
     report.push(examine_api_server(config.api_servers).await);

@@ -1,7 +1,6 @@
 //! What a kubelet's kubeconfig says of the API server: its address, and nothing else.
 //!
-//! The file also names the kubelet's credential, which the agent must not have. So an init container reads it
-//! (`cattle-node-agent api-server`) and leaves the address in a file; the agent's own container does not see the kubeconfig.
+//! The file also names the kubelet's credential, which the agent must not have: only the init container sees it.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -10,29 +9,22 @@ use cattle_agent::{Address, InvalidAddress};
 use serde::Deserialize;
 use url::Url;
 
+use crate::distribution::Distribution;
+
 /// Largest kubeconfig that is read, in bytes: one with all certificates in it has about 10 KiB.
 const KUBECONFIG: u64 = 1024 * 1024;
 
-/// The files in which the distributions keep it, first the commonest.
-pub const KUBECONFIGS: [&str; 4] = [
-    "/etc/kubernetes/kubelet.conf",
-    "/var/lib/rancher/rke2/agent/kubelet.kubeconfig",
-    "/var/lib/rancher/k3s/agent/kubelet.kubeconfig",
-    "/var/lib/kubelet/kubeconfig",
-];
-
-/// The address of the API server in the first of `files` that exists; `None` when none of them does.
+/// The address of the API server that the kubelet of the node with this root uses; `None` when there is no kubeconfig of a
+/// known distribution.
 ///
 /// # Errors
-/// When that one cannot be read or names no server.
-pub fn api_server(files: &[PathBuf]) -> Result<Option<Address>, KubeconfigError> {
-    for file in files {
-        match read(file) {
-            Ok(text) => {
-                return address(&text).map(Some).map_err(|reason| KubeconfigError { file: file.clone(), reason });
-            }
+/// When there is one, and it cannot be read or names no server.
+pub fn api_server(root: &Path) -> Result<Option<Address>, KubeconfigError> {
+    for file in Distribution::kubeconfigs().map(|file| root.join(file)) {
+        match read(&file) {
+            Ok(text) => return address(&text).map(Some).map_err(|reason| KubeconfigError { file, reason }),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => return Err(KubeconfigError { file: file.clone(), reason: error.into() }),
+            Err(error) => return Err(KubeconfigError { file, reason: error.into() }),
         }
     }
     Ok(None)
@@ -149,28 +141,31 @@ mod tests {
 
     #[test]
     fn what_is_no_address_has_a_reason_and_no_secret_in_it() {
-        let directory = tempfile::tempdir().unwrap();
-        let file = directory.path().join("kubelet.conf");
+        let root = tempfile::tempdir().unwrap();
+        let file = root.path().join(Distribution::Kubeadm.kubeconfig());
+        std::fs::create_dir_all(file.parent().unwrap()).unwrap();
         for (text, reason) in [
             (kubeconfig("http://10.0.0.1:6443"), "its server is no https URL"),
             (kubeconfig("unix:///hunter2"), "its server is no https URL"),
             (kubeconfig("").replace("    server: \n", ""), "its current context names no cluster with a server"),
             ("users: [hunter2".to_owned(), "it is no kubeconfig"),
-            (String::new(), "it is no kubeconfig"),
+            (String::new(), "its current context names no cluster with a server"),
         ] {
             std::fs::write(&file, text).unwrap();
-            let error = api_server(std::slice::from_ref(&file)).unwrap_err().chain().to_string();
+            let error = api_server(root.path()).unwrap_err().chain().to_string();
             assert!(error.ends_with(reason) && !error.contains("hunter2"), "{error}");
         }
     }
 
     #[test]
-    fn the_first_file_that_exists_counts() {
-        let directory = tempfile::tempdir().unwrap();
-        let files = ["one", "two", "three"].map(|name| directory.path().join(name));
-        assert_eq!(api_server(&files).unwrap(), None);
-        std::fs::write(&files[1], kubeconfig("https://10.0.0.1:6443")).unwrap();
-        std::fs::write(&files[2], kubeconfig("https://10.0.0.2:6443")).unwrap();
-        assert_eq!(api_server(&files).unwrap().unwrap().to_string(), "10.0.0.1:6443");
+    fn the_kubelet_that_is_there_counts() {
+        let root = tempfile::tempdir().unwrap();
+        assert_eq!(api_server(root.path()).unwrap(), None);
+        for (distribution, server) in [(Distribution::Kubeadm, "10.0.0.1"), (Distribution::Rke2, "10.0.0.2")] {
+            let file = root.path().join(distribution.kubeconfig());
+            std::fs::create_dir_all(file.parent().unwrap()).unwrap();
+            std::fs::write(file, kubeconfig(&format!("https://{server}:6443"))).unwrap();
+            assert_eq!(api_server(root.path()).unwrap().unwrap().to_string(), format!("{server}:6443"));
+        }
     }
 }

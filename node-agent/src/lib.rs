@@ -7,6 +7,9 @@
 //! Where the API server is, in this order ([`api_server`]): on this node; where the kubelet of this node finds it; at the
 //! service address. Never from the wire.
 //!
+//! It tells the server of its host ([`mod@host`]): what `/proc` and `/sys` show, and what the init container has found in the
+//! distribution's files ([`NodeFile`]). Which node it speaks for is what its token proves.
+//!
 //! `Args → Config → App`, as the cluster agent: [`Args`] are flags and environment, [`Config`] is the same checked, [`App`]
 //! is built and then run.
 #![forbid(unsafe_code)]
@@ -14,8 +17,13 @@
 pub mod api_server;
 mod app;
 mod args;
+mod distribution;
 pub mod doctor;
+pub mod host;
 pub mod kubelet;
+mod node_file;
 
 pub use app::{App, BuildError};
 pub use args::{Args, Command, Config, ConfigError, OutputFormat, RunArgs};
+pub use distribution::Distribution;
+pub use node_file::{NodeFile, NodeFileError};

@@ -4,7 +4,7 @@ use std::io::Write as _;
 use std::process::ExitCode;
 
 use anyhow::Context as _;
-use cattle_node_agent::{App, Args, Command, Config, OutputFormat, doctor, kubelet};
+use cattle_node_agent::{App, Args, Command, Config, NodeFile, OutputFormat, doctor};
 use clap::Parser as _;
 
 #[global_allocator]
@@ -20,11 +20,10 @@ fn main() -> anyhow::Result<ExitCode> {
     match args.command {
         Command::Run(args) => runtime.block_on(run(args.try_into()?)),
         Command::Doctor { args, output } => runtime.block_on(examine(args.try_into()?, output)),
-        Command::ApiServer { kubeconfig, file } => {
-            let address = kubelet::api_server(&kubeconfig)?.map(|address| address.to_string());
-            tracing::info!(address, "the kubelet's API server");
-            let text = address.unwrap_or_default();
-            std::fs::write(&file, text).with_context(|| format!("cannot write {}", file.display()))?;
+        Command::Inspect { root, file } => {
+            let node = NodeFile::inspect(&root)?;
+            tracing::info!(?node, "this node");
+            node.write(&file).with_context(|| format!("cannot write {}", file.display()))?;
             Ok(ExitCode::SUCCESS)
         }
     }

@@ -68,6 +68,13 @@ pub struct Heartbeat {
 #[serde(try_from = "String", into = "String")]
 pub struct Facts(String);
 
+impl Default for Facts {
+    /// Nothing to tell.
+    fn default() -> Self {
+        Self("{}".to_owned())
+    }
+}
+
 impl Facts {
     /// The facts as JSON.
     ///

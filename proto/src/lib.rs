@@ -109,6 +109,8 @@
 //! | 2 `Registered` | – |
 //! | 3 `RegistrationFailed` | `code` `u16` |
 //!
+//! A node agent's facts are [`HostFacts`](facts::HostFacts). A cluster agent has none yet.
+//!
 //! On `GoAway` the agent waits `reconnect_in_ms`, makes a new session, and keeps the old one until the server closes it:
 //! when its last stream has ended, or after `try_for_ms`. The server ends a session whose last proof has expired by more than
 //! [`limits::CLOCK_LEEWAY`].
@@ -142,6 +144,7 @@ pub mod capability;
 mod code;
 pub mod codec;
 pub mod control;
+pub mod facts;
 pub mod handshake;
 pub mod id;
 pub mod limits;

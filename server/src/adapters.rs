@@ -10,8 +10,10 @@
 //! | [`impersonators`] | the proxy: tokens to act with | the controllers |
 //! | [`rebinding`] | (of the first and the fourth) | the store: which clusters have to register again |
 //! | [`audit`] | the server's API: the record before a change | the audit log |
-//! | [`computed`] | the server's API: fields computed on read | the controllers |
+//! | [`computed`], [`agent_sessions`] | the server's API: fields computed on read | the controllers, the gateway |
+//! | [`hosts`] | (of the second) | the controllers: what node agents say |
 
+pub mod agent_sessions;
 pub mod agents;
 pub mod audit;
 pub mod computed;
@@ -19,6 +21,7 @@ pub mod credentials;
 pub mod dialer;
 pub mod directory;
 pub mod downstream;
+pub mod hosts;
 pub mod impersonators;
 pub mod rebinding;
 pub mod session_probes;

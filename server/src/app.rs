@@ -11,7 +11,7 @@ use std::{convert::Infallible, net::SocketAddr, sync::Arc};
 use cattle_apiserver::{ApiServer, Hooks};
 use cattle_audit::{AuditError, Denials, FileSink, FileSinkConfig};
 use cattle_auth::{Access, AccessWatcher, Authenticator, Login, Passwords, Revocations};
-use cattle_controllers::{ClusterControllers, Context, registration::Registrations, unit::UnitTask};
+use cattle_controllers::{ClusterControllers, Context, nodes::HostBook, registration::Registrations, unit::UnitTask};
 use cattle_gateway::{Gateway, GatewayConfig};
 use cattle_proxy::{Dependencies, Limits, Metrics, Proxy};
 use cattle_runtime::Runtime;
@@ -24,7 +24,7 @@ use crate::{
     adapters::{
         agents::{AgentTrust, Agents},
         audit::{ApiAudit, AuditNumbers},
-        computed::ClusterConditions,
+        computed::Computed,
         credentials::Credentials,
         dialer::GatewayDialer,
         directory::Directory,
@@ -253,14 +253,16 @@ impl Parts {
         let registrations = Arc::new(Registrations::new(Arc::clone(store), trust, matches, Arc::clone(&audit)));
         let rebinding = Rebinding::new(Arc::clone(store));
         let agents = Agents::new(Arc::clone(store), Arc::clone(&registrations), Arc::clone(&rebinding), server_id);
-        let credentials = Credentials::new();
+        let hosts = HostBook::default();
+        let credentials = Credentials::new(hosts.clone());
         let config = GatewayConfig { drain: Arc::new(drain.clone()), ..GatewayConfig::default() };
         config.metrics.register(registry.sub_registry_with_prefix("cattle_gateway"));
         let gateway = Gateway::new(config, Arc::new(agents), Arc::clone(&credentials) as _);
         let access = Access::new();
         let directory = Directory::new(access.clone());
         let late = Downstream::late(gateway.clone(), credentials, rebinding);
-        let context = Context { store: Arc::clone(store), clusters: Arc::clone(&late) as _, audit: Arc::clone(&audit) };
+        let (own, clusters) = (Arc::clone(store), Arc::clone(&late) as _);
+        let context = Context { store: own, clusters, hosts, audit: Arc::clone(&audit) };
         let probes: Arc<dyn UnitTask> = Arc::new(SessionProbes::new(gateway.clone(), Arc::clone(&late)));
         let controllers = Arc::new(ClusterControllers::new(context, vec![probes]));
         let sign_ins = SignIns::default();
@@ -317,7 +319,7 @@ impl Parts {
                 authorizer: Arc::new(access.clone()),
                 audit: Arc::new(ApiAudit(Arc::clone(&audit))),
                 passwords,
-                decorate: Arc::new(ClusterConditions::new(Arc::clone(&controllers), gateway.clone())),
+                decorate: Arc::new(Computed::new(Arc::clone(&controllers), gateway.clone())),
                 version: API_VERSION.to_owned(),
             },
         );

@@ -10,11 +10,12 @@ use std::{
     sync::Arc,
 };
 
-use cattle_gateway::{Gateway, health::Health, route::preferred};
-use cattle_proto::{
-    handshake::AgentKind,
-    id::{ClusterId, SessionId},
+use cattle_gateway::{
+    Gateway,
+    health::Health,
+    route::{Rank, preferred},
 };
+use cattle_proto::id::{ClusterId, SessionId};
 use cattle_proxy::Proxy;
 
 /// Follows the gateway's sessions. Never ends. Cancel safe.
@@ -25,7 +26,7 @@ pub async fn renew_connections(gateway: Gateway, proxy: Arc<Proxy>) {
     loop {
         let present = registry.connected().into_iter().map(|cluster| {
             let members = registry.members(&cluster);
-            let sessions: Vec<_> = members.iter().map(|m| (m.id(), m.identity.kind, m.health())).collect();
+            let sessions: Vec<_> = members.iter().map(|m| (m.id(), m.rank(), m.health())).collect();
             (cluster, usable(&sessions))
         });
         for cluster in known.replace(present.collect()) {
@@ -37,12 +38,12 @@ pub async fn renew_connections(gateway: Gateway, proxy: Arc<Proxy>) {
     }
 }
 
-/// The sessions whose connections may go on carrying requests: those that are preferred, and what is of their kind and not
+/// The sessions whose connections may go on carrying requests: those that are preferred, and what is of their rank and not
 /// bad. A replica that is coming back is no reason to leave it.
-fn usable(sessions: &[(SessionId, AgentKind, Health)]) -> HashSet<SessionId> {
+fn usable(sessions: &[(SessionId, Rank, Health)]) -> HashSet<SessionId> {
     let mut usable: HashSet<_> = preferred(sessions).into_iter().collect();
-    let kinds: Vec<_> = sessions.iter().filter(|(id, ..)| usable.contains(id)).map(|(_, kind, _)| *kind).collect();
-    let well = sessions.iter().filter(|(_, kind, health)| kinds.contains(kind) && *health != Health::Bad);
+    let ranks: Vec<_> = sessions.iter().filter(|(id, ..)| usable.contains(id)).map(|(_, rank, _)| *rank).collect();
+    let well = sessions.iter().filter(|(_, rank, health)| ranks.contains(rank) && *health != Health::Bad);
     usable.extend(well.map(|(session, ..)| *session));
     usable
 }
@@ -69,14 +70,14 @@ mod tests {
     #[test]
     fn a_session_that_fails_is_left_only_for_a_better_one() {
         let session = |number| SessionId::new([number; 16]);
-        let of = |sessions: &[(AgentKind, Health)]| {
+        let of = |sessions: &[(Rank, Health)]| {
             let sessions: Vec<_> =
                 sessions.iter().zip(1..).map(|((kind, health), number)| (session(number), *kind, *health)).collect();
             let mut usable: Vec<_> = usable(&sessions).into_iter().map(|id| id.as_bytes()[0]).collect();
             usable.sort_unstable();
             usable
         };
-        let (agent, node) = (|health| (AgentKind::ClusterAgent, health), |health| (AgentKind::NodeAgent, health));
+        let (agent, node) = (|health| (Rank::ClusterAgent, health), |health| (Rank::Node, health));
         assert_eq!(of(&[agent(Health::Good), agent(Health::Bad), agent(Health::Recovering)]), [1, 3]);
         assert_eq!(of(&[agent(Health::Bad), agent(Health::Bad)]), [1, 2]);
         assert_eq!(of(&[agent(Health::Bad)]), [1]);

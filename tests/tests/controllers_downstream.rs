@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a failed test is the point")]
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,6 +19,7 @@ use cattle_api::management::{
 use cattle_audit::MemorySink;
 use cattle_auth::UserInfo;
 use cattle_controllers::clusters::BoxFuture;
+use cattle_controllers::nodes::HostBook;
 use cattle_controllers::registration::{Attempt, Bound, Registrations, Trust};
 use cattle_controllers::{
     AskError, Bearer, ClusterControllers, Clusters, Context, IssuerKeys, Link, ProbeError, ServerCredential,
@@ -85,6 +87,8 @@ impl Clusters for Direct {
         self.links.subscribe()
     }
 
+    fn control_plane_nodes(&self, _: &ClusterId, _: BTreeSet<String>) {}
+
     fn request_credential<'a>(&'a self, _: &'a ClusterId) -> BoxFuture<'a, Result<ServerCredential, AskError>> {
         Box::pin(async { Err(AskError::NotConnected) })
     }
@@ -137,6 +141,7 @@ impl Rig {
         let context = Context {
             store: Arc::clone(&store),
             clusters: Arc::clone(&direct) as Arc<dyn Clusters>,
+            hosts: HostBook::default(),
             audit: Arc::clone(&audit) as _,
         };
         let controllers = Arc::new(ClusterControllers::new(context, Vec::new()));

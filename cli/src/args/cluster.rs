@@ -48,6 +48,21 @@ Examples:
         #[command(flatten)]
         output: OutputArgs,
     },
+    /// List the machines of a cluster
+    #[command(after_help = "\
+What stands there comes from the cluster's own Node objects and from the node agents, which
+tell of their machines also while the cluster's API server does not answer.
+
+Examples:
+  cattle cluster nodes prod
+  cattle cluster nodes prod -o json | jq '.items[].status.host'")]
+    Nodes {
+        /// Name or id
+        cluster: String,
+        /// How to show the result.
+        #[command(flatten)]
+        output: OutputArgs,
+    },
     /// Wait until a cluster is ready
     #[command(after_help = "\
 Examples:

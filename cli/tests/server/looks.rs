@@ -40,6 +40,7 @@ fn cluster(status: &str, reason: &str, message: &str) -> Value {
                 condition("Connected", "True", "AgentConnected", "Two agents are connected."),
                 condition("Ready", status, reason, message),
             ],
+            "agents": [session("cattle-cluster-agent-6d9f-x", 1, "InUse", "")],
             "identity": { "kubeSystemUid": "6f3b6b0e-0000-4000-8000-000000000002" },
             "registration": { "lastRefusal": {
                 "reason": "AnotherCluster", "message": "another cluster is bound to this record", "at": "2026-01-01T00:00:00Z",
@@ -49,7 +50,30 @@ fn cluster(status: &str, reason: &str, message: &str) -> Value {
     })
 }
 
+fn session(pod: &str, rank: u32, state: &str, message: &str) -> Value {
+    // Times of long ago would change what is shown with each year: none is given.
+    json!({
+        "pod": pod, "node": "node-1", "software": "cattle 0.1.0", "rank": rank, "state": state, "message": message,
+        "streams": 2, "roundTripMicroseconds": 12_345, "since": "",
+    })
+}
+
+fn node() -> Value {
+    json!({
+        "apiVersion": "management.cattle.io/v3", "kind": "Node", "metadata": { "name": "m-1", "namespace": "c-abcde" },
+        "spec": { "requestedHostname": "node-1", "controlPlane": true },
+        "status": {
+            "nodeName": "node-1",
+            "agent": session("cattle-node-agent-k2x", 2, "Standby", "takes over when no better one is well"),
+            "host": { "operatingSystem": "Debian GNU/Linux 13 (trixie)", "kernel": "6.12", "cpus": 4, "memoryBytes": 8_589_934_592_u64 },
+            "internalNodeStatus": { "nodeInfo": { "kubeletVersion": "v1.34.1" } },
+        },
+    })
+}
+
 fn show(server: &Server, cluster: &Value) {
+    let nodes = "/apis/management.cattle.io/v3/namespaces/c-abcde/nodes";
+    server.on("GET", nodes, Answer::json(200, json!({ "kind": "NodeList", "items": [node()] })));
     server.on("GET", CLUSTERS, Answer::json(200, json!({ "items": [cluster] })));
     server.on("GET", &format!("{CLUSTERS}/c-abcde"), Answer::json(200, cluster.clone()));
 }
@@ -81,6 +105,7 @@ async fn how_a_cluster_is() {
         &cluster("False", "ApiServerUnreachable", "The agent cannot reach the API server: connection refused."),
     );
     in_every_form(&server, &machine, &["cluster", "status", "日本 prod"], "status").await;
+    in_every_form(&server, &machine, &["cluster", "nodes", "c-abcde"], "nodes").await;
 }
 
 #[tokio::test]

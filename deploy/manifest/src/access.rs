@@ -79,6 +79,13 @@ pub fn server_cluster_role() -> RoleTable {
             &["create"],
             "`cattle-impersonation-system`, made again when it was deleted by hand (RBAC cannot limit `create` by name)",
         ),
+        grant(
+            &[""],
+            &["nodes"],
+            &[],
+            &["get", "list", "watch"],
+            "the nodes that the server shows, and which of them run the control plane",
+        ),
         grant(&[""], &["namespaces"], ours, &["delete"], "removal of our namespaces when the cluster is deleted"),
         grant(
             &["scheduling.k8s.io"],

@@ -1,8 +1,8 @@
 //! The node agents: one pod on every node, on the host's network.
 //!
-//! What they may do in Kubernetes: nothing. What they may see of their host: in the init container the folders in which the
-//! distributions keep their kubelet's kubeconfig, of which it writes down the API server's address; in the agent's own container
-//! nothing yet.
+//! What they may do in Kubernetes: nothing. What they may see of their host: in the init container, read-only, the folders of
+//! the distributions and `os-release`, of which it writes down the API server's address, the distribution, the roles and the
+//! operating system's name; in the agent's own container no file yet.
 
 use k8s_openapi::api::apps::v1::{DaemonSet, DaemonSetSpec, DaemonSetUpdateStrategy, RollingUpdateDaemonSet};
 use k8s_openapi::api::core::v1::{
@@ -20,11 +20,18 @@ use crate::document::Object;
 use crate::import::{ImportManifest, labels, metadata};
 use crate::names;
 
-/// Where the init container leaves the API server's address.
+/// Where the init container leaves what it has found.
 const RUN_DIR: &str = "/run/cattle";
-const API_SERVER_FILE: &str = "/run/cattle/api-server";
-/// Folders with a kubelet's kubeconfig: kubeadm's, and those of K3s and RKE2.
-const KUBECONFIG_DIRS: [(&str, &str); 2] = [("etc-kubernetes", "/etc/kubernetes"), ("rancher", "/var/lib/rancher")];
+const NODE_FILE: &str = "/run/cattle/node.json";
+/// Where the init container sees the host's files.
+const ROOT: &str = "/host";
+/// What it sees: kubeadm's folder, that of K3s and RKE2, and the name of the operating system. The type is what the kubelet makes
+/// when it is not there, since a pod that waits for a folder of another distribution would wait for ever.
+const HOST_PATHS: [(&str, &str, &str); 3] = [
+    ("etc-kubernetes", "/etc/kubernetes", "DirectoryOrCreate"),
+    ("rancher", "/var/lib/rancher", "DirectoryOrCreate"),
+    ("os-release", "/etc/os-release", "FileOrCreate"),
+];
 
 pub(crate) fn object(input: &ImportManifest) -> Object {
     let mut pod_labels = labels();
@@ -60,9 +67,9 @@ fn pod(input: &ImportManifest) -> PodSpec {
             ..Volume::default()
         },
     ];
-    volumes.extend(KUBECONFIG_DIRS.map(|(name, path)| Volume {
+    volumes.extend(HOST_PATHS.map(|(name, path, kind)| Volume {
         name: name.into(),
-        host_path: Some(HostPathVolumeSource { path: path.into(), type_: Some("DirectoryOrCreate".into()) }),
+        host_path: Some(HostPathVolumeSource { path: path.into(), type_: Some(kind.into()) }),
         ..Volume::default()
     }));
     PodSpec {
@@ -83,23 +90,24 @@ fn pod(input: &ImportManifest) -> PodSpec {
         node_selector: Some(BTreeMap::from([("kubernetes.io/os".to_owned(), "linux".to_owned())])),
         // Every node, whatever is wrong with it: that is when somebody wants to look at it.
         tolerations: Some(vec![Toleration { operator: Some("Exists".into()), ..Toleration::default() }]),
-        init_containers: Some(vec![find_api_server(input)]),
+        init_containers: Some(vec![inspect(input)]),
         containers: vec![agent(input)],
         volumes: Some(volumes),
         ..PodSpec::default()
     }
 }
 
-/// Reads the kubelet's kubeconfig, which root alone may, and writes down the API server's address.
-fn find_api_server(input: &ImportManifest) -> Container {
-    let mut mounts: Vec<VolumeMount> = KUBECONFIG_DIRS.map(|(name, path)| mount(name, path)).to_vec();
+/// Looks at the node's files, which root alone may read, and writes down the little that the agent is to know.
+fn inspect(input: &ImportManifest) -> Container {
+    let mut mounts: Vec<VolumeMount> =
+        HOST_PATHS.iter().map(|(name, path, _)| mount(name, &format!("{ROOT}{path}"))).collect();
     mounts.push(VolumeMount { name: "run".into(), mount_path: RUN_DIR.into(), ..VolumeMount::default() });
     Container {
-        name: "api-server".into(),
+        name: "inspect".into(),
         image: Some(image_of(input, &input.node_image)),
         image_pull_policy: Some("IfNotPresent".into()),
-        args: Some(vec!["api-server".into()]),
-        env: Some(vec![text("CATTLE_API_SERVER_FILE", API_SERVER_FILE)]),
+        args: Some(vec!["inspect".into()]),
+        env: Some(vec![text("CATTLE_NODE_ROOT", ROOT), text("CATTLE_NODE_FILE", NODE_FILE)]),
         resources: Some(requirements(&[("cpu", "10m"), ("memory", "16Mi")], "64Mi")),
         security_context: Some(SecurityContext {
             run_as_user: Some(0),
@@ -114,7 +122,7 @@ fn find_api_server(input: &ImportManifest) -> Container {
 
 fn agent(input: &ImportManifest) -> Container {
     let mut environment = server_environment(input);
-    environment.push(text("CATTLE_API_SERVER_FILE", API_SERVER_FILE));
+    environment.push(text("CATTLE_NODE_FILE", NODE_FILE));
     environment.push(text("CATTLE_ADMIN_LISTEN", &format!("127.0.0.1:{}", names::NODE_ADMIN_PORT)));
     environment.extend(input.agent_env.iter().map(|variable| text(variable.name(), variable.value())));
     Container {

@@ -166,7 +166,7 @@ fn restricted(pod: &Value) {
 }
 
 /// A node agent is on its host's network; else it can do and see what the cluster agent can, and its init container reads two
-/// folders more.
+/// folders and a file more.
 fn of_a_node(pod: &Value) {
     assert_eq!(pod["hostNetwork"], true);
     assert!(["hostPID", "hostIPC"].iter().all(|field| pod[*field].is_null()));
@@ -176,7 +176,10 @@ fn of_a_node(pod: &Value) {
     let folders: Vec<&Value> =
         pod["volumes"].as_array().unwrap().iter().filter(|v| v["hostPath"].is_object()).collect();
     let path = |volume: &&Value| volume["hostPath"]["path"].as_str().unwrap().to_owned();
-    assert_eq!(folders.iter().map(path).collect::<Vec<_>>(), ["/etc/kubernetes", "/var/lib/rancher"]);
+    assert_eq!(
+        folders.iter().map(path).collect::<Vec<_>>(),
+        ["/etc/kubernetes", "/var/lib/rancher", "/etc/os-release"]
+    );
     let mounts = |container: &Value| container["volumeMounts"].as_array().unwrap().clone();
     for folder in folders {
         let of_folder = |mount: &Value| mount["name"] == folder["name"];

@@ -82,6 +82,16 @@ pub enum Reason {
     Removing,
     /// Removal waits for the cluster to be connected.
     RemovalWaitsForCluster,
+    /// The cluster has this node.
+    NodeRegistered,
+    /// The node agent has said who it is, and the cluster has not been asked yet.
+    NodeUnconfirmed,
+    /// The kubelet says that it is ready.
+    KubeletReady,
+    /// The kubelet says that it is not.
+    KubeletNotReady,
+    /// The cluster has not heard from the kubelet.
+    NodeStatusUnknown,
     /// A reason that a newer server wrote.
     #[serde(other)]
     Unknown,

@@ -21,7 +21,7 @@ mod table;
 pub use column::{Column, ColumnType};
 pub use table::{
     ALL, CLUSTER, CLUSTER_REGISTRATION_TOKEN, CLUSTER_ROLE_TEMPLATE_BINDING, GLOBAL_ROLE, GLOBAL_ROLE_BINDING,
-    KUBECONFIG, ROLE_TEMPLATE, SETTING, TOKEN, USER,
+    KUBECONFIG, NODE, ROLE_TEMPLATE, SETTING, TOKEN, USER,
 };
 
 /// One kind that the server serves and stores.

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use axum::body::Body;
 use bytes::Bytes;
-use cattle_api::resource;
+use cattle_api::resource::{self, Verb};
 use cattle_auth::{Attributes, Decision, ObjectRef, UserInfo};
 use cattle_store::Store;
 use http::{HeaderMap, HeaderValue, Method, Request, Response};
@@ -238,17 +238,19 @@ impl ApiServer {
         let reads = matches!(*method, Method::GET | Method::HEAD);
         let permits = if reads { &self.0.reading } else { &self.0.mutating };
         let _permit = permits.try_acquire().map_err(|_| StatusError::too_many_requests())?;
+        let kind = call.served.resource;
+        let can = |verb| kind.verbs.contains(&verb);
         let served = async {
             match (method.as_str(), call.name.is_some(), call.subresource.is_some()) {
                 ("GET" | "HEAD", true, _) => verb::get(&call).await,
                 ("GET", false, _) if call.query.watches()? => verb::watch(call).await,
                 ("GET" | "HEAD", false, _) => verb::list(&call).await,
-                ("POST", false, _) => verb::create(&call, body).await,
+                ("POST", false, _) if can(Verb::Create) => verb::create(&call, body).await,
                 // A status says what the server has found out; it alone writes it, into the store.
-                ("PUT", true, false) => verb::update(&call, body).await,
-                ("PATCH", true, false) => verb::patch(&call, body).await,
-                ("DELETE", true, false) => verb::delete(&call, body).await,
-                ("DELETE", false, _) => verb::delete_collection(&call, body).await,
+                ("PUT", true, false) if can(Verb::Update) => verb::update(&call, body).await,
+                ("PATCH", true, false) if can(Verb::Patch) => verb::patch(&call, body).await,
+                ("DELETE", true, false) if can(Verb::Delete) => verb::delete(&call, body).await,
+                ("DELETE", false, _) if can(Verb::DeleteCollection) => verb::delete_collection(&call, body).await,
                 _ => Err(StatusError::method_not_allowed()),
             }
         };

@@ -1,5 +1,6 @@
 //! What the controllers need of the rest of the server: the way into a cluster.
 
+use std::collections::BTreeSet;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -31,6 +32,9 @@ pub trait Clusters: Send + Sync + 'static {
 
     /// Wakes whenever any cluster's link has changed. The number means nothing.
     fn changes(&self) -> watch::Receiver<u64>;
+
+    /// Which nodes of the cluster run its control plane: their agents stand in first.
+    fn control_plane_nodes(&self, cluster: &ClusterId, names: BTreeSet<String>);
 
     /// Asks a connected agent for a fresh token of the server's account in the cluster.
     fn request_credential<'a>(&'a self, cluster: &'a ClusterId) -> BoxFuture<'a, Result<ServerCredential, AskError>>;

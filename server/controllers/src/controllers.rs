@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use cattle_api::condition::Condition;
-use cattle_api::management::Cluster;
 use cattle_api::management::cluster::{CLEANUP_FINALIZER, FORGET_ANNOTATION};
+use cattle_api::management::{AgentSession, Cluster, Node};
 use cattle_proto::id::ClusterId;
 use jiff::Timestamp;
 use kube::ResourceExt;
@@ -23,6 +23,7 @@ use crate::deletion::{self, Progress};
 use crate::directory::{Directory, World};
 use crate::health::HealthBook;
 use crate::impersonation::Impersonators;
+use crate::nodes;
 use crate::unit::{self, UnitTask};
 
 /// The controllers of all clusters.
@@ -92,6 +93,14 @@ impl ClusterControllers {
         let health = self.shared.health.of(&id);
         let removal = self.shared.removals.of(&id);
         conditions(cluster, self.shared.context.clusters.link(&id), health.as_ref(), removal.as_ref(), started)
+    }
+
+    /// The conditions of a node as they are now. `agent` is the session of the agent on it.
+    #[must_use]
+    pub fn node_conditions(&self, node: &Node, agent: Option<&AgentSession>) -> Vec<Condition> {
+        let cluster = node.namespace().and_then(|name| name.parse::<ClusterId>().ok());
+        let link = cluster.map(|id| self.shared.context.clusters.link(&id)).unwrap_or_default();
+        nodes::conditions(node, agent, link, self.started)
     }
 
     /// Runs every unit until `stop`, and joins all of them.
@@ -224,6 +233,7 @@ impl Manager {
 async fn forget(shared: &Shared, cluster: &ClusterId) {
     match deletion::finish(&shared.context.store, cluster.as_str()).await {
         Ok(()) => {
+            shared.context.hosts.forget(cluster);
             shared.context.audit.note(&Deed::Forget.done(cluster));
             tracing::info!("the cluster's record is removed");
         }

@@ -169,6 +169,7 @@ async fn obtain(context: &Context, cluster: &ClusterId, bearer: &Bearer, step: P
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
     use std::sync::Arc;
 
     use cattle_api::management::ClusterSpec;
@@ -176,6 +177,7 @@ mod tests {
 
     use super::*;
     use crate::clusters::{BoxFuture, Clusters, Link, ProbeError};
+    use crate::nodes::HostBook;
 
     /// A connected agent that has a token for whoever asks.
     struct Agent;
@@ -197,6 +199,8 @@ mod tests {
             watch::Sender::new(0).subscribe()
         }
 
+        fn control_plane_nodes(&self, _: &ClusterId, _: BTreeSet<String>) {}
+
         fn request_credential<'a>(&'a self, _: &'a ClusterId) -> BoxFuture<'a, Result<ServerCredential, AskError>> {
             let now = Timestamp::now();
             let ends = now.checked_add(SignedDuration::from_hours(1)).unwrap();
@@ -209,6 +213,7 @@ mod tests {
         let context = Context {
             store: cattle_store::testing::memory(),
             clusters: Arc::new(Agent),
+            hosts: HostBook::default(),
             audit: Arc::new(cattle_audit::MemorySink::default()),
         };
         let clusters = Typed::<Cluster>::new(Arc::clone(&context.store));

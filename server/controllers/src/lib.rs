@@ -16,6 +16,8 @@
 //! | ClusterRoleBinding `crb-<hash>`, `globaladmin-<key>` | ClusterRoleTemplateBinding, GlobalRoleBinding | [`bindings`] |
 //! | impersonator of a user | who may enter and has signed in, or sends a request | [`impersonation`] |
 //!
+//! The other way round, [`nodes`] keeps the server's Node objects as the cluster and its node agents say.
+//!
 //! # What the rest of the server gives
 //!
 //! The store, and [`Clusters`]: clients, probes, links. This crate knows neither gateway nor tunnel nor proxy. It gives back
@@ -30,6 +32,7 @@ pub mod deletion;
 pub mod health;
 pub mod identity;
 pub mod impersonation;
+pub mod nodes;
 pub mod registration;
 pub mod roles;
 pub mod unit;

@@ -6,6 +6,7 @@
 //! - keeps the server's credential valid ([`crate::credential`]),
 //! - probes the users' path ([`crate::health`]),
 //! - keeps issuer, keys and version in the record ([`crate::facts`](crate::IssuerKeys)),
+//! - keeps Node objects as the cluster and its node agents say ([`crate::nodes`]),
 //! - brings roles, bindings and impersonators to what the server's objects say, and back when somebody changes them by hand,
 //! - runs what later work attaches ([`UnitTask`]).
 //!
@@ -29,7 +30,7 @@ use crate::credential::{self, ServerCredential};
 use crate::deed::Deed;
 use crate::deletion;
 use crate::worker::Worker;
-use crate::{facts, health};
+use crate::{facts, health, nodes};
 
 /// What is to be looked at again in one cluster.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -70,6 +71,8 @@ pub(crate) async fn serve(shared: Arc<Shared>, cluster: ClusterId, stop: Cancell
         spawn_probe(&shared, &cluster, &bearer, &stop, &mut tasks);
         let (context, name, own, token) = (shared.context.clone(), cluster.clone(), client.clone(), stop.clone());
         tasks.spawn(async move { facts::keep(&context, &name, &own, &token).await });
+        let (context, name, own, token) = (shared.context.clone(), cluster.clone(), client.clone(), stop.clone());
+        tasks.spawn(async move { nodes::keep(&context, &name, &own, &token).await });
         let unit = ClusterUnit { cluster: cluster.clone(), client: client.clone(), stop: stop.clone() };
         for task in &shared.attached {
             tracing::debug!(task = task.name(), "task of the unit");
@@ -95,6 +98,7 @@ pub(crate) async fn remove(shared: Arc<Shared>, cluster: ClusterId, stop: Cancel
         if done {
             match deletion::finish(&shared.context.store, cluster.as_str()).await {
                 Ok(()) => {
+                    shared.context.hosts.forget(&cluster);
                     shared.context.audit.note(&Deed::Remove.done(&cluster));
                     tracing::info!("the cluster is removed");
                 }

@@ -39,5 +39,5 @@ pub use config::{DrainTime, GatewayConfig};
 pub use dial::{DialError, Dialed};
 pub use gateway::Gateway;
 pub use metrics::{DialLabel, DialOutcome, GatewayMetrics, HandshakeLabel};
-pub use registry::{LastReject, Link, Member, Registry};
+pub use registry::{LastReject, Link, Member, Registry, Seen};
 pub use upgrade::UpgradeRefusal;

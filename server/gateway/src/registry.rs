@@ -1,12 +1,11 @@
 //! Who is connected: cluster by cluster, the sessions of all its agents.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use cattle_proto::capability::Capabilities;
-use cattle_proto::control::Heartbeat;
 use cattle_proto::handshake::{AgentKind, RejectCode};
 use cattle_proto::id::{ClusterId, InstanceId, SessionId, Software};
 use cattle_tunnel::Session;
@@ -14,10 +13,14 @@ use parking_lot::Mutex;
 use prometheus_client::metrics::gauge::Gauge;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
-use tokio_util::sync::CancellationToken;
 
-use crate::authority::{AgentIdentity, SessionDialer};
-use crate::health::{Evidence, Health, Record};
+mod member;
+
+pub(crate) use self::member::Command;
+use self::member::State;
+pub use self::member::{Member, Seen};
+use crate::authority::AgentIdentity;
+use crate::health::{Evidence, Record};
 use crate::route::{self, Candidate};
 
 /// Most clusters that are remembered without a session. Who knocks under invented names must not fill the memory.
@@ -50,9 +53,15 @@ struct Entry {
     /// When the first of the present sessions, or the last of the former ones, came or went.
     since: Option<u64>,
     last_reject: Option<LastReject>,
+    /// Names of the nodes that run the control plane.
+    control_plane: BTreeSet<String>,
 }
 
 impl Entry {
+    fn is_control_plane(&self, identity: &AgentIdentity) -> bool {
+        identity.node.as_ref().is_some_and(|node| self.control_plane.contains(node.as_str()))
+    }
+
     /// Takes `member` out of those that carry streams; whether it was one of them.
     fn leave(&mut self, member: &Arc<Member>) -> bool {
         let before = self.members.len();
@@ -90,105 +99,6 @@ pub struct LastReject {
     pub code: RejectCode,
     /// When; seconds since 1970-01-01 UTC.
     pub at: u64,
-}
-
-/// What is known about one session, to be shown.
-#[derive(Clone, Debug)]
-pub struct Member {
-    /// The session, to open streams in.
-    pub session: Session,
-    /// Who is at its other end.
-    pub identity: AgentIdentity,
-    /// The agent's process.
-    pub instance: InstanceId,
-    /// The agent's software, for people.
-    pub software: Software,
-    /// What the agent and this server can do.
-    pub capabilities: Capabilities,
-    /// When it was connected; seconds since 1970-01-01 UTC.
-    pub since: u64,
-    generation: u64,
-    state: Arc<State>,
-    commands: mpsc::Sender<Command>,
-}
-
-#[derive(Debug)]
-struct State {
-    health: Mutex<Record>,
-    failing: Failing,
-    heartbeat: Mutex<Option<(Heartbeat, u64)>>,
-    superseded: CancellationToken,
-}
-
-impl State {
-    /// Takes in what was seen of the session; whether that changes how it is.
-    fn observe(&self, evidence: Evidence) -> bool {
-        let mut record = self.health.lock();
-        let before = record.health();
-        record.observe(evidence, Instant::now());
-        let after = record.health();
-        self.failing.inc_by(i64::from(after == Health::Bad) - i64::from(before == Health::Bad));
-        before != after
-    }
-}
-
-impl Drop for State {
-    fn drop(&mut self) {
-        self.failing.dec_by(i64::from(self.health.get_mut().health() == Health::Bad));
-    }
-}
-
-/// What the server wants of one agent.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Command {
-    RequestCredential,
-}
-
-impl Member {
-    /// The session's id.
-    #[must_use]
-    pub fn id(&self) -> SessionId {
-        self.session.handle().id()
-    }
-
-    /// The last heartbeat and when it came; seconds since 1970-01-01 UTC.
-    #[must_use]
-    pub fn heartbeat(&self) -> Option<(Heartbeat, u64)> {
-        *self.state.heartbeat.lock()
-    }
-
-    /// What the server's own evidence says of this session.
-    #[must_use]
-    pub fn health(&self) -> Health {
-        self.state.health.lock().health()
-    }
-
-    /// Opens streams through this session and no other, to look whether it works.
-    #[must_use]
-    pub fn dialer(&self) -> SessionDialer {
-        SessionDialer::new(self.session.clone())
-    }
-
-    pub(crate) fn heard(&self, heartbeat: Heartbeat) {
-        *self.state.heartbeat.lock() = Some((heartbeat, unix_now()));
-    }
-
-    pub(crate) async fn superseded(&self) {
-        self.state.superseded.cancelled().await;
-    }
-
-    fn candidate(&self) -> Candidate {
-        let handle = self.session.handle();
-        Candidate {
-            kind: self.identity.kind,
-            health: self.health(),
-            open: self.capabilities.contains(Capabilities::KUBE_APISERVER)
-                && !handle.is_draining()
-                && handle.close_reason().is_none(),
-            streams: handle.streams(),
-            generation: self.generation,
-        }
-    }
 }
 
 /// A session's place in the registry; dropped with the session.
@@ -238,6 +148,21 @@ impl Registry {
         route::order(&candidates).into_iter().map(|at| Arc::clone(&members[at])).collect()
     }
 
+    /// All of the cluster's sessions in the order in which new streams try them, each with its place in that order, from 1.
+    /// Those that take no new streams have none and come last.
+    #[must_use]
+    pub fn ranked(&self, cluster: &ClusterId) -> Vec<(Option<usize>, Arc<Member>)> {
+        let (members, retired) = match self.clusters.lock().get(cluster) {
+            Some(entry) => (entry.members.clone(), entry.retired.clone()),
+            None => return Vec::new(),
+        };
+        let candidates: Vec<Candidate> = members.iter().map(|member| member.candidate()).collect();
+        let order = route::order(&candidates);
+        let last = (0..members.len()).filter(|at| !order.contains(at)).map(|at| (None, Arc::clone(&members[at])));
+        let first = order.iter().zip(1..).map(|(at, rank)| (Some(rank), Arc::clone(&members[*at])));
+        first.chain(last).chain(retired.into_iter().map(|member| (None, member))).collect()
+    }
+
     /// All of the cluster's sessions.
     #[must_use]
     pub fn members(&self, cluster: &ClusterId) -> Vec<Arc<Member>> {
@@ -264,6 +189,19 @@ impl Registry {
             tracing::info!(%cluster, %session, pod = %member.identity.pod, health = ?member.health(), "route");
             self.changed();
         }
+    }
+
+    /// Takes in which nodes of the cluster run its control plane: their agents stand in first.
+    pub fn set_control_plane(&self, cluster: &ClusterId, nodes: BTreeSet<String>) {
+        {
+            let mut clusters = self.clusters.lock();
+            let Some(entry) = clusters.get_mut(cluster).filter(|entry| entry.control_plane != nodes) else { return };
+            entry.control_plane = nodes;
+            for member in &entry.members {
+                member.set_control_plane(entry.is_control_plane(&member.identity));
+            }
+        }
+        self.changed();
     }
 
     /// Ends all sessions of a cluster at once and forgets it: it was deleted.
@@ -312,12 +250,7 @@ impl Registry {
         let present: Vec<_> = entry.members.iter().map(|other| (other.identity.kind, other.health())).collect();
         let recovers = route::has_to_recover(identity.kind, &present);
         let record = if recovers { Record::recovering(Instant::now()) } else { Record::default() };
-        let state = State {
-            health: Mutex::new(record),
-            failing: self.failing.clone(),
-            heartbeat: Mutex::default(),
-            superseded: CancellationToken::new(),
-        };
+        let state = State::new(record, self.failing.clone(), entry.is_control_plane(&identity));
         let member = Arc::new(Member {
             session,
             identity,
@@ -339,8 +272,7 @@ impl Registry {
             .drain(..)
             .partition(|other| other.instance == instance || surplus.contains(&other.generation));
         for older in &older {
-            older.session.handle().refuse_streams();
-            older.state.superseded.cancel();
+            older.supersede();
         }
         others.push(Arc::clone(&member));
         entry.members = others;

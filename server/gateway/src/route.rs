@@ -7,8 +7,8 @@ use crate::health::Health;
 /// What the choice is made from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Candidate {
-    /// The agent's kind.
-    pub kind: AgentKind,
+    /// Among which routes it is.
+    pub rank: Rank,
     /// What speaks for or against it.
     pub health: Health,
     /// Whether the session takes streams to the API server.
@@ -19,14 +19,37 @@ pub struct Candidate {
     pub generation: u64,
 }
 
+/// The order of the kinds of routes, best first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Rank {
+    /// A cluster agent.
+    ClusterAgent,
+    /// The node agent of a node that runs the control plane: its way to the API server is the shortest.
+    ControlPlaneNode,
+    /// Any other node agent.
+    Node,
+}
+
+impl Rank {
+    /// Of an agent's kind, and whether its node runs the control plane.
+    #[must_use]
+    pub const fn of(kind: AgentKind, control_plane: bool) -> Self {
+        match (kind, control_plane) {
+            (AgentKind::ClusterAgent, _) => Self::ClusterAgent,
+            (AgentKind::NodeAgent, true) => Self::ControlPlaneNode,
+            (AgentKind::NodeAgent, false) => Self::Node,
+        }
+    }
+}
+
 /// The order in which `candidates` are tried, as indices, best first. One that takes no streams is left out; one that does
 /// not reach its target comes last, since it may still be better than nothing.
 #[must_use]
 pub fn order(candidates: &[Candidate]) -> Vec<usize> {
     let mut order: Vec<usize> = (0..candidates.len()).filter(|&at| candidates[at].open).collect();
     order.sort_by_key(|&at| {
-        let Candidate { kind, health, streams, generation, .. } = candidates[at];
-        (health, rank(kind), streams, std::cmp::Reverse(generation))
+        let Candidate { rank, health, streams, generation, .. } = candidates[at];
+        (health, rank, streams, std::cmp::Reverse(generation))
     });
     order
 }
@@ -40,31 +63,23 @@ pub fn has_to_recover(kind: AgentKind, present: &[(AgentKind, Health)]) -> bool 
     kind == AgentKind::ClusterAgent && good(AgentKind::NodeAgent) && !good(AgentKind::ClusterAgent)
 }
 
-/// Those of `sessions` that new streams take first: the healthiest, and of those the cluster agents.
+/// Those of `sessions` that new streams take first: the healthiest, and of those the best rank.
 #[must_use]
-pub fn preferred<T: Copy>(sessions: &[(T, AgentKind, Health)]) -> Vec<T> {
-    let class = |&(_, kind, health): &(T, AgentKind, Health)| (health, rank(kind));
+pub fn preferred<T: Copy>(sessions: &[(T, Rank, Health)]) -> Vec<T> {
+    let class = |&(_, rank, health): &(T, Rank, Health)| (health, rank);
     let best = sessions.iter().map(class).min();
     sessions.iter().filter(|session| Some(class(session)) == best).map(|(session, ..)| *session).collect()
 }
 
-/// Cluster agents first: node agents stand in for them.
-const fn rank(kind: AgentKind) -> u8 {
-    match kind {
-        AgentKind::ClusterAgent => 0,
-        AgentKind::NodeAgent => 1,
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use AgentKind::{ClusterAgent, NodeAgent};
     use Health::{Bad, Good, Recovering};
 
     use super::*;
 
     #[test]
     fn who_comes_back_has_to_be_well_for_a_while_and_who_joins_has_not() {
+        use AgentKind::{ClusterAgent, NodeAgent};
         for (kind, present, recovers) in [
             (ClusterAgent, &[][..], false),
             (ClusterAgent, &[(NodeAgent, Good)], true),
@@ -79,29 +94,33 @@ mod tests {
     }
 
     #[test]
-    fn the_preferred_are_of_one_kind_and_health() {
+    fn the_preferred_are_of_one_rank_and_health() {
+        use Rank::{ClusterAgent, ControlPlaneNode, Node};
         for (sessions, best) in [
             (&[][..], &[][..]),
-            (&[(1, ClusterAgent, Good), (2, ClusterAgent, Good), (3, NodeAgent, Good)], &[1, 2]),
-            (&[(1, ClusterAgent, Recovering), (2, ClusterAgent, Bad), (3, NodeAgent, Good)], &[3]),
-            (&[(1, ClusterAgent, Recovering), (3, NodeAgent, Bad)], &[1]),
-            (&[(1, ClusterAgent, Bad), (3, NodeAgent, Bad), (4, NodeAgent, Bad)], &[1]),
+            (&[(1, ClusterAgent, Good), (2, ClusterAgent, Good), (3, Node, Good)], &[1, 2]),
+            (&[(1, ClusterAgent, Recovering), (2, ClusterAgent, Bad), (3, Node, Good)], &[3]),
+            (&[(1, ClusterAgent, Recovering), (3, Node, Bad)], &[1]),
+            (&[(1, ClusterAgent, Bad), (2, Node, Good), (3, ControlPlaneNode, Good)], &[3]),
+            (&[(2, Node, Good), (3, ControlPlaneNode, Bad)], &[2]),
+            (&[(1, ClusterAgent, Bad), (3, Node, Bad), (4, Node, Bad)], &[1]),
         ] {
             assert_eq!(preferred(sessions), best, "{sessions:?}");
         }
     }
 
-    const GOOD: Candidate = Candidate { kind: ClusterAgent, health: Good, open: true, streams: 0, generation: 1 };
+    const GOOD: Candidate = Candidate { rank: Rank::ClusterAgent, health: Good, open: true, streams: 0, generation: 1 };
 
     #[test]
     fn best_first() {
-        let node = Candidate { kind: NodeAgent, ..GOOD };
+        let node = Candidate { rank: Rank::Node, ..GOOD };
+        let control_plane = Candidate { rank: Rank::ControlPlaneNode, streams: 9, ..GOOD };
         let sick = Candidate { health: Bad, ..GOOD };
         let better = Candidate { health: Recovering, ..GOOD };
         let busy = Candidate { streams: 9, generation: 5, ..GOOD };
         let newer = Candidate { generation: 2, ..GOOD };
         let leaving = Candidate { open: false, ..GOOD };
-        assert_eq!(order(&[sick, node, busy, GOOD, leaving, newer, better]), [5, 3, 2, 1, 6, 0]);
+        assert_eq!(order(&[sick, node, busy, GOOD, leaving, newer, better, control_plane]), [5, 3, 2, 7, 1, 6, 0]);
         assert!(order(&[leaving]).is_empty());
         assert!(order(&[]).is_empty());
     }

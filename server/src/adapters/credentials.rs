@@ -3,7 +3,7 @@
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use cattle_api::Secret;
-use cattle_controllers::{AskError, ServerCredential};
+use cattle_controllers::{AskError, ServerCredential, nodes::HostBook};
 use cattle_gateway::{AgentIdentity, Gateway, SessionEvents};
 use cattle_proto::{
     control::{CredentialFailure, Facts},
@@ -27,16 +27,16 @@ struct Received {
 }
 
 /// Questions to agents that wait for an answer.
-#[derive(Default)]
 pub struct Credentials {
     waiting: Mutex<HashMap<ClusterId, broadcast::Sender<Answer>>>,
+    hosts: HostBook,
 }
 
 impl Credentials {
-    /// Nobody waits.
+    /// Nobody waits. What agents say of their hosts goes into `hosts`.
     #[must_use]
-    pub fn new() -> Arc<Self> {
-        Arc::default()
+    pub fn new(hosts: HostBook) -> Arc<Self> {
+        Arc::new(Self { waiting: Mutex::default(), hosts })
     }
 
     /// Asks a connected agent of the cluster for a token of the server's account and waits for the answer. Cancel safe.
@@ -85,8 +85,8 @@ impl SessionEvents for Credentials {
         Box::pin(std::future::ready(()))
     }
 
-    fn facts<'a>(&'a self, identity: &'a AgentIdentity, _: Facts) -> BoxFuture<'a, ()> {
-        tracing::debug!(cluster = %identity.cluster, "facts");
+    fn facts<'a>(&'a self, identity: &'a AgentIdentity, facts: Facts) -> BoxFuture<'a, ()> {
+        super::hosts::take_down(&self.hosts, identity, &facts);
         Box::pin(std::future::ready(()))
     }
 }

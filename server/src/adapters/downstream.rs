@@ -1,6 +1,7 @@
 //! Clients of downstream API servers for the controllers, over the proxy's own connections: the probe takes the users' path.
 
 use std::{
+    collections::BTreeSet,
     sync::{Arc, OnceLock, Weak},
     task::{Context, Poll},
 };
@@ -91,6 +92,10 @@ impl Clusters for Downstream {
 
     fn changes(&self) -> watch::Receiver<u64> {
         self.gateway.registry().changes()
+    }
+
+    fn control_plane_nodes(&self, cluster: &ClusterId, names: BTreeSet<String>) {
+        self.gateway.registry().set_control_plane(cluster, names);
     }
 
     fn request_credential<'a>(&'a self, cluster: &'a ClusterId) -> BoxFuture<'a, Result<ServerCredential, AskError>> {

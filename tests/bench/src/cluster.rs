@@ -6,16 +6,13 @@ use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
 use base64::Engine as _;
-use cattle_harness::{Client, Nodes, NodesOptions, TOOLBOX_IMAGE, wait_for, write_agent_images};
-use cattle_images::Compression;
-use cattle_tests::{Launch, Member, Server, condition};
+use cattle_harness::{Client, Nodes, TOOLBOX_IMAGE, wait_for};
+use cattle_tests::{Launch, Managed, Member, Server};
 use serde_json::{Value, json};
 
 use crate::processes::Processes;
 use crate::way::Way;
 
-/// Two pods of a fresh image on a slow machine.
-const READY: Duration = Duration::from_secs(300);
 /// As it is run; the tests' own default writes every request down.
 const LOG_LEVEL: &str = "info";
 pub(crate) const NAMESPACE: &str = "bench";
@@ -59,22 +56,9 @@ impl Cluster {
     }
 
     async fn of_nodes() -> anyhow::Result<Self> {
-        let directory = cattle_harness::Run::of_this_process()?.scope("images")?;
-        let images = write_agent_images(directory.directory(), None, Compression::Gzip)?;
-        let options = NodesOptions { name: "bench".to_owned(), workers: 0, images, ..NodesOptions::default() };
-        let nodes = Nodes::start(options).await?;
-        let host = nodes.host_address();
-        // Free a moment ago; whoever takes it meanwhile makes the server say so and end.
-        let listen = std::net::TcpListener::bind((host, 0))?.local_addr()?.to_string();
-        let flags = vec!["--url".to_owned(), format!("https://{listen}")];
-        let launch = Launch { flags, log_level: Some(LOG_LEVEL.to_owned()), listen: Some(listen), ..Launch::default() };
-        let server = Server::start_with(launch).await?;
-        let id = server.add_cluster("bench").await?;
-        let manifest = server.manifest(&id, &server.add_registration_token(&id).await?).await?;
-        nodes.kubectl(["apply", "-f", "-"]).stdin(manifest).ok().await?;
-        let cluster = Self { server, id, kubernetes: Kubernetes::Nodes(Box::new(nodes)) };
-        cluster.wait_ready().await?;
-        Ok(cluster)
+        let launch = Launch { log_level: Some(LOG_LEVEL.to_owned()), ..Launch::default() };
+        let Managed { nodes, server, id } = Managed::start("bench", 0, launch).await?;
+        Ok(Self { server, id, kubernetes: Kubernetes::Nodes(Box::new(nodes)) })
     }
 
     /// Why there are no pods, if there are none.
@@ -185,20 +169,6 @@ impl Cluster {
     /// For files of the measurement; gone with the server.
     pub(crate) fn directory(&self) -> PathBuf {
         self.server.scope().directory().to_owned()
-    }
-
-    async fn wait_ready(&self) -> anyhow::Result<()> {
-        let path = format!("/apis/management.cattle.io/v3/clusters/{}", self.id);
-        wait_for("the cluster to be Ready", READY, async || {
-            let cluster = self.server.get(&path, self.server.admin()).await?;
-            let cluster: Value = cluster.error_for_status()?.json().await?;
-            let ready = condition(&cluster, "Ready").is_some_and(|condition| condition["status"] == "True");
-            ensure!(ready, "{}", cluster["status"]["conditions"]);
-            Ok(())
-        })
-        .await?;
-        let agents = ["rollout", "status", "deployment/cattle-cluster-agent", "--namespace=cattle-system"];
-        self.kubectl(&agents).ok().await.map(drop)
     }
 }
 

@@ -5,9 +5,8 @@ use std::sync::OnceLock;
 use std::time::Duration;
 
 use anyhow::{Context as _, anyhow, ensure};
-use cattle_harness::{Assets, Client, Nodes, NodesOptions, Output, wait_for, write_agent_images};
-use cattle_images::Compression;
-use cattle_tests::{Launch, Server, User, Ways, condition};
+use cattle_harness::{Assets, Client, Nodes, Output, wait_for};
+use cattle_tests::{Launch, Managed, Server, User, Ways};
 use futures_util::future::try_join_all;
 use serde_json::Value;
 use tokio::runtime::Runtime;
@@ -18,8 +17,6 @@ pub(crate) const PROGRAMS: [&str; 2] = ["kubectl", "kubectl-1.20"];
 pub(crate) const WORKER: &str = "pods-2";
 /// For one condition on a busy machine.
 pub(crate) const SOON: Duration = Duration::from_secs(120);
-/// For a cluster's agents to be started and connected.
-const READY: Duration = Duration::from_secs(180);
 const LOGIN: &str = "owner";
 
 /// A registered cluster, and an owner of it by both ways.
@@ -61,16 +58,7 @@ impl Shared {
 impl Rig {
     async fn start() -> anyhow::Result<Self> {
         let assets = Assets::ready().await?;
-        let files = tempfile::tempdir()?;
-        let images = write_agent_images(files.path(), None, Compression::None)?;
-        let options = NodesOptions { name: "pods".to_owned(), images, ..NodesOptions::default() };
-        let nodes = Nodes::start(options).await?;
-        let host = nodes.host_address();
-        let port = std::net::TcpListener::bind((host, 0))?.local_addr()?.port();
-        let listen = format!("{host}:{port}");
-        let flags = vec!["--url".to_owned(), format!("https://{listen}")];
-        let server = Server::start_with(Launch { listen: Some(listen), flags, ..Launch::default() }).await?;
-        let cluster = register(&server, &nodes).await?;
+        let Managed { nodes, server, id: cluster } = Managed::start("pods", 1, Launch::default()).await?;
         let user = server.add_user(LOGIN).await?;
         server.add_member(&cluster, &user, "cluster-owner").await?;
         let administrator = nodes.kubectl(["config", "view", "--raw"]).json().await?;
@@ -190,33 +178,4 @@ pub(crate) fn masked(text: &str) -> String {
         masked.replace_range(at..at + DIGITS, "<id>");
     }
     masked
-}
-
-/// By nothing but the manifest, as in somebody's cluster.
-async fn register(server: &Server, nodes: &Nodes) -> anyhow::Result<String> {
-    let cluster = server.add_cluster("pods").await?;
-    let token = server.add_registration_token(&cluster).await?;
-    let manifest = server.manifest(&cluster, &token).await?;
-    nodes.kubectl(["apply", "-f", "-"]).stdin(manifest).ok().await?;
-    let path = format!("/apis/management.cattle.io/v3/clusters/{cluster}");
-    let ready = wait_for("the cluster to be Ready", READY, async || {
-        let record: Value = server.get(&path, server.admin()).await?.error_for_status()?.json().await?;
-        let ready = condition(&record, "Ready").is_some_and(|condition| condition["status"] == "True");
-        ensure!(ready, "{}", record["status"]["conditions"]);
-        Ok(())
-    })
-    .await;
-    // Both replicas: a session that begins in the middle of a test moves new requests to another way.
-    let rolled_out =
-        ["rollout", "status", "deployment/cattle-cluster-agent", "--namespace=cattle-system", "--timeout=110s"];
-    let ready = match ready {
-        Ok(()) => nodes.kubectl(rolled_out).ok().await.map(drop),
-        Err(error) => Err(error),
-    };
-    if let Err(error) = ready {
-        let pods = nodes.kubectl(["get", "pods,events", "--namespace=cattle-system"]).ok().await.unwrap_or_default();
-        let logs = nodes.kubectl(["logs", "--namespace=cattle-system", "-l", "app=cattle-cluster-agent"]).ok().await;
-        return Err(error.context(format!("{pods}\n{}", logs.unwrap_or_default())));
-    }
-    Ok(cluster)
 }

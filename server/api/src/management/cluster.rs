@@ -5,6 +5,7 @@ use kube::CustomResource;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::agent_session::AgentSession;
 use crate::condition::Condition;
 use crate::field::{FieldErrors, FieldProblem};
 use crate::names;
@@ -81,8 +82,8 @@ pub struct Rebind {
 
 /// What is known of the cluster.
 ///
-/// Stored are facts that change when the cluster does. `conditions` are computed when the object is read and are never
-/// stored, so they cannot be stale.
+/// Stored are facts that change when the cluster does. `agents` and `conditions` are computed when the object is read and
+/// are never stored, so they cannot be stale.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ClusterStatus {
@@ -101,6 +102,9 @@ pub struct ClusterStatus {
     /// How registration went.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub registration: Option<Registration>,
+    /// Sessions of its cluster agents. Those of node agents stand in the Node objects. Computed on read.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub agents: Vec<AgentSession>,
     /// `Registered`, `Connected`, `Ready` and so on. Computed on read.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub conditions: Vec<Condition>,

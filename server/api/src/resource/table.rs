@@ -8,6 +8,11 @@ use super::{Resource, Verb, canonical, check};
 macro_rules! resource {
     ($(#[$doc:meta])* $name:ident = $kind:path, $group:expr, $version:expr, $plural:expr, $singular:expr,
      short $short:expr, namespaced $namespaced:expr, status $status:expr, transient $transient:expr) => {
+        resource!($(#[$doc])* $name = $kind, $group, $version, $plural, $singular, short $short,
+            namespaced $namespaced, status $status, transient $transient, verbs Verb::ALL);
+    };
+    ($(#[$doc:meta])* $name:ident = $kind:path, $group:expr, $version:expr, $plural:expr, $singular:expr,
+     short $short:expr, namespaced $namespaced:expr, status $status:expr, transient $transient:expr, verbs $verbs:expr) => {
         $(#[$doc])*
         pub static $name: Resource = Resource {
             group: $group,
@@ -19,7 +24,7 @@ macro_rules! resource {
             categories: &["cattle"],
             namespaced: $namespaced,
             has_status: $status,
-            verbs: Verb::ALL,
+            verbs: $verbs,
             transient: $transient,
             definition: <$kind as CustomResourceExt>::crd,
             check: check::<$kind>,
@@ -34,7 +39,7 @@ const EXT: &str = "ext.cattle.io";
 resource!(
     /// [`Cluster`](crate::management::Cluster)
     CLUSTER = crate::management::Cluster, MANAGEMENT, "v3", "clusters", "cluster",
-    short &[], namespaced false, status true, transient &["/status/conditions"]);
+    short &[], namespaced false, status true, transient &["/status/agents", "/status/conditions"]);
 resource!(
     /// [`ClusterRegistrationToken`](crate::management::ClusterRegistrationToken)
     CLUSTER_REGISTRATION_TOKEN = crate::management::ClusterRegistrationToken, MANAGEMENT, "v3",
@@ -46,6 +51,11 @@ resource!(
     CLUSTER_ROLE_TEMPLATE_BINDING = crate::management::ClusterRoleTemplateBinding, MANAGEMENT, "v3",
     "clusterroletemplatebindings", "clusterroletemplatebinding",
     short &["crtb"], namespaced true, status false, transient &[]);
+resource!(
+    /// [`Node`](crate::management::Node)
+    NODE = crate::management::Node, MANAGEMENT, "v3", "nodes", "node",
+    short &[], namespaced true, status true, transient &["/status/agent", "/status/conditions"],
+    verbs &[Verb::Get, Verb::List, Verb::Watch]);
 resource!(
     /// [`RoleTemplate`](crate::management::RoleTemplate)
     ROLE_TEMPLATE = crate::management::RoleTemplate, MANAGEMENT, "v3", "roletemplates", "roletemplate",
@@ -83,6 +93,7 @@ pub static ALL: &[&Resource] = &[
     &CLUSTER_ROLE_TEMPLATE_BINDING,
     &GLOBAL_ROLE,
     &GLOBAL_ROLE_BINDING,
+    &NODE,
     &ROLE_TEMPLATE,
     &SETTING,
     &USER,

@@ -6,6 +6,7 @@ use cattle_api::Resource;
 use cattle_auth::Passwords;
 use futures_util::stream::BoxStream;
 use kube::core::DynamicObject;
+use serde_json::Value;
 
 use crate::audit::AuditSink;
 use crate::authorize::Authorizer;
@@ -14,6 +15,11 @@ use crate::authorize::Authorizer;
 pub trait Decorate: Send + Sync + 'static {
     /// Adds computed fields. Called for every object of every answer: it answers from memory.
     fn decorate(&self, resource: &'static Resource, object: &mut DynamicObject);
+
+    /// Takes out of an answer what changes all the time. A watch tells of an object again when the rest has changed.
+    fn calm(&self, resource: &'static Resource, object: &mut Value) {
+        let _ = (resource, object);
+    }
 
     /// Which objects' computed fields have changed, from now on. The stream never ends while the server runs.
     fn changes(&self, resource: &'static Resource) -> BoxStream<'static, Recomputed>;

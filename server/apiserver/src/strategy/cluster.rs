@@ -59,7 +59,9 @@ impl Strategy for ClusterStrategy {
                 return Ok(writes);
             }
             let namespace = Some(text(old, "/metadata/name"));
-            for kind in [&resource::CLUSTER_REGISTRATION_TOKEN, &resource::CLUSTER_ROLE_TEMPLATE_BINDING] {
+            for kind in
+                [&resource::CLUSTER_REGISTRATION_TOKEN, &resource::CLUSTER_ROLE_TEMPLATE_BINDING, &resource::NODE]
+            {
                 let found = all(admission.store, kind, namespace).await?;
                 writes.extend(found.iter().map(|object| remove(kind, object)));
             }

@@ -341,8 +341,10 @@ impl Watch {
         if is_gone {
             self.shown.remove(&key);
         } else if self.call.served.is_recomputed() {
+            let mut calm = view.clone();
+            self.call.server.hooks.decorate.calm(self.call.served.resource, &mut calm);
             let mut hasher = DefaultHasher::new();
-            view.hash(&mut hasher);
+            calm.hash(&mut hasher);
             self.shown.insert(key, hasher.finish());
         }
         Ok(Some(self.writer.event(&self.call.served, kind, view, now)))

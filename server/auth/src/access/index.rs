@@ -334,7 +334,7 @@ fn own_affairs(user: &UserInfo, wanted: &Attributes<'_>) -> Option<Decision> {
 
 /// Kinds in a cluster's namespace that roles in the cluster give rights to.
 fn is_cluster_content(resource: &str) -> bool {
-    matches!(resource, "clusterroletemplatebindings" | "clusterregistrationtokens")
+    matches!(resource, "clusterroletemplatebindings" | "clusterregistrationtokens" | "nodes")
 }
 
 fn put<T>(map: &mut BTreeMap<String, T>, name: String, fact: Option<T>) {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use cattle_api::Resource;
 use cattle_api::management::Cluster;
 use cattle_api::management::cluster::CLEANUP_FINALIZER;
-use cattle_api::resource::{self, CLUSTER_REGISTRATION_TOKEN, CLUSTER_ROLE_TEMPLATE_BINDING};
+use cattle_api::resource::{self, CLUSTER_REGISTRATION_TOKEN, CLUSTER_ROLE_TEMPLATE_BINDING, NODE};
 use cattle_manifest::names;
 use cattle_store::{Key, Page, Store, StoreError, Transaction, Typed, Write};
 use k8s_openapi::api::core::v1::Namespace;
@@ -27,7 +27,7 @@ const LOOK: Duration = Duration::from_millis(500);
 /// After a failure.
 const RETRY: Duration = Duration::from_secs(5);
 /// Kinds whose objects stand in the namespace that is named after a cluster.
-const DEPENDENTS: [&Resource; 2] = [&CLUSTER_REGISTRATION_TOKEN, &CLUSTER_ROLE_TEMPLATE_BINDING];
+const DEPENDENTS: [&Resource; 3] = [&CLUSTER_REGISTRATION_TOKEN, &CLUSTER_ROLE_TEMPLATE_BINDING, &NODE];
 
 /// Removes everything of ours from the cluster; resolves when Kubernetes does the rest by itself. `report` is told of every
 /// step. Cancel-safe: what was not done is done by the next run.

@@ -8,10 +8,11 @@ use serde_json::json;
 use super::images::PAUSE_IMAGE;
 
 /// Of the machine's `/etc`, what programs in a node need; a node never sees the rest.
-const FROM_THE_MACHINE: [&str; 12] = [
+const FROM_THE_MACHINE: [&str; 13] = [
     "passwd",
     "group",
     "nsswitch.conf",
+    "os-release",
     "ld.so.cache",
     "ld.so.conf",
     "ld.so.conf.d",

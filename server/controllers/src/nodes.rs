@@ -1,0 +1,179 @@
+//! Node objects: one for each machine of each cluster.
+//!
+//! Two sides tell of a machine. The cluster's own Node object is followed by a watch while the cluster is connected. The node
+//! agent on it sends what it sees of its host, also while the cluster's API server does not answer; those words wait in the
+//! [`HostBook`] until the unit takes them. A Node object is written when something in it has changed and at no other time:
+//! heartbeats are not news. What a session or a probe says is computed when the object is read ([`conditions`]).
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use cattle_api::management::Node;
+use cattle_api::management::node::{Host, NodeSpec, NodeStatus, object_name};
+use cattle_proto::id::ClusterId;
+use cattle_store::{StoreError, Typed};
+use futures_util::StreamExt as _;
+use k8s_openapi::api::core::v1::Node as KubernetesNode;
+use kube::runtime::watcher::{Config, Event};
+use kube::runtime::{WatchStreamExt as _, watcher};
+use kube::{Api, Client, ResourceExt as _};
+use tokio_util::sync::CancellationToken;
+
+use crate::context::Context;
+
+mod book;
+mod conditions;
+mod describe;
+
+pub use book::HostBook;
+pub use conditions::conditions;
+use describe::{describe, is_control_plane};
+
+/// After a failure of the store.
+const RETRY: std::time::Duration = std::time::Duration::from_secs(5);
+
+/// The task of one unit. Cancel-safe: it begins anew with what is stored.
+pub(crate) async fn keep(context: &Context, cluster: &ClusterId, client: &Client, stop: &CancellationToken) {
+    let following = async {
+        loop {
+            let error = follow(context, cluster, client).await;
+            tracing::warn!(error = &error as &dyn std::error::Error, "cannot write down the cluster's nodes");
+            tokio::time::sleep(RETRY).await;
+        }
+    };
+    tokio::select! { () = stop.cancelled() => {}, () = following => {} }
+}
+
+/// Follows both sides until the store fails.
+async fn follow(context: &Context, cluster: &ClusterId, client: &Client) -> StoreError {
+    let mut nodes = match Nodes::load(context, cluster).await {
+        Ok(nodes) => nodes,
+        Err(error) => return error,
+    };
+    nodes.announce();
+    let mut changes = context.hosts.changes();
+    let api: Api<KubernetesNode> = Api::all(client.clone());
+    let mut events = std::pin::pin!(watcher(api, Config::default()).default_backoff());
+    loop {
+        let done = tokio::select! {
+            event = events.next() => match event {
+                Some(Ok(event)) => nodes.take_in(event).await,
+                // The watch goes on by itself, with back-off. A manifest of before has no right to see nodes.
+                Some(Err(error)) => {
+                    tracing::debug!(error = &error as &dyn std::error::Error, "watch of nodes");
+                    Ok(())
+                }
+                None => std::future::pending().await,
+            },
+            Ok(()) = changes.changed() => nodes.hear().await,
+        };
+        if let Err(error) = done {
+            return error;
+        }
+    }
+}
+
+/// The nodes of one cluster, as they are stored.
+struct Nodes<'a> {
+    context: &'a Context,
+    cluster: &'a ClusterId,
+    store: Typed<Node>,
+    known: BTreeMap<String, (NodeSpec, NodeStatus)>,
+    /// Names that a list under way has had so far.
+    listing: BTreeSet<String>,
+}
+
+impl<'a> Nodes<'a> {
+    async fn load(context: &'a Context, cluster: &'a ClusterId) -> Result<Self, StoreError> {
+        let store = Typed::<Node>::new(std::sync::Arc::clone(&context.store));
+        let (stored, _) = store.list(Some(cluster.as_str())).await?;
+        let known = stored.into_iter().map(|node| {
+            let status = node.status.unwrap_or_default();
+            (node.spec.requested_hostname.clone(), (node.spec, status))
+        });
+        Ok(Self { context, cluster, store, known: known.collect(), listing: BTreeSet::new() })
+    }
+
+    /// Takes in what the cluster says.
+    async fn take_in(&mut self, event: Event<KubernetesNode>) -> Result<(), StoreError> {
+        match event {
+            Event::Init => self.listing.clear(),
+            Event::InitApply(node) => {
+                self.listing.insert(node.name_any());
+                self.seen(&node).await?;
+            }
+            Event::InitDone => {
+                let listed = std::mem::take(&mut self.listing);
+                let gone: Vec<_> = self.known.keys().filter(|name| !listed.contains(*name)).cloned().collect();
+                for name in gone {
+                    self.remove(&name).await?;
+                }
+            }
+            Event::Apply(node) => self.seen(&node).await?,
+            Event::Delete(node) => self.remove(&node.name_any()).await?,
+        }
+        Ok(())
+    }
+
+    async fn seen(&mut self, node: &KubernetesNode) -> Result<(), StoreError> {
+        let name = node.name_any();
+        let host = self.known.get(&name).and_then(|(_, status)| status.host.clone());
+        let (spec, status) = describe(node, host);
+        self.put(name, spec, status).await
+    }
+
+    /// Takes in what node agents have said.
+    async fn hear(&mut self) -> Result<(), StoreError> {
+        for (name, host) in self.context.hosts.take(self.cluster) {
+            let (spec, status) = self.known.get(&name).cloned().unwrap_or_else(|| unconfirmed(&name, &host));
+            let status = NodeStatus { host: Some(host.clone()), ..status };
+            if let Err(error) = self.put(name.clone(), spec, status).await {
+                self.context.hosts.put_back(self.cluster, name, host);
+                return Err(error);
+            }
+        }
+        Ok(())
+    }
+
+    async fn put(&mut self, name: String, spec: NodeSpec, status: NodeStatus) -> Result<(), StoreError> {
+        if self.known.get(&name).is_some_and(|(old, before)| (old, before) == (&spec, &status)) {
+            return Ok(());
+        }
+        let (namespace, object) = (Some(self.cluster.as_str()), object_name(&name));
+        let (new_spec, new_status) = (spec.clone(), status.clone());
+        let change = move |node: &mut Node| (node.spec, node.status) = (new_spec.clone(), Some(new_status.clone()));
+        if self.store.modify(namespace, &object, change).await?.is_none() {
+            let mut node = Node::new(&object, spec.clone());
+            node.metadata.namespace = Some(self.cluster.to_string());
+            node.status = Some(status.clone());
+            self.store.create(&node, Vec::new()).await?;
+            tracing::info!(node = name, "a node of the cluster");
+        }
+        self.known.insert(name, (spec, status));
+        self.announce();
+        Ok(())
+    }
+
+    async fn remove(&mut self, name: &str) -> Result<(), StoreError> {
+        self.store.delete(Some(self.cluster.as_str()), &object_name(name)).await?;
+        if self.known.remove(name).is_some() {
+            tracing::info!(node = name, "a node of the cluster is gone");
+            self.announce();
+        }
+        Ok(())
+    }
+
+    /// Tells whoever chooses routes which nodes run the control plane.
+    fn announce(&self) {
+        let names = self.known.iter().filter(|(_, (spec, _))| spec.control_plane).map(|(name, _)| name.clone());
+        self.context.clusters.control_plane_nodes(self.cluster, names.collect());
+    }
+}
+
+/// A node that its own agent has told of, and the cluster not yet.
+fn unconfirmed(name: &str, host: &Host) -> (NodeSpec, NodeStatus) {
+    let has = |role: &str| host.roles.iter().any(|one| one == role);
+    let (control_plane, etcd) = (is_control_plane(has), has("etcd"));
+    let worker = !control_plane && !etcd;
+    let spec = NodeSpec { imported: true, requested_hostname: name.to_owned(), control_plane, etcd, worker };
+    (spec, NodeStatus { node_name: name.to_owned(), ..NodeStatus::default() })
+}
