@@ -9,6 +9,7 @@ pub(crate) const HEADER: usize = 12;
 const TYPE_DATA: u8 = 0;
 const TYPE_WINDOW_UPDATE: u8 = 1;
 const TYPE_GO_AWAY: u8 = 3;
+const FLAG_SYN: u16 = 1;
 const FLAG_FIN: u16 = 4;
 const FLAG_RST: u16 = 8;
 
@@ -57,9 +58,34 @@ impl Header {
         self.kind == TYPE_GO_AWAY
     }
 
+    pub(crate) fn is_syn(self) -> bool {
+        self.of_stream() && self.flags & FLAG_SYN != 0
+    }
+
+    /// Whether nothing of a stream comes after it or before it in any order that counts: it asks for an answer, ends the
+    /// session, or gives credit.
+    pub(crate) fn is_apart(self) -> bool {
+        match self.kind {
+            TYPE_DATA => false,
+            TYPE_WINDOW_UPDATE => self.flags & (FLAG_SYN | FLAG_FIN | FLAG_RST) == 0,
+            _ => true,
+        }
+    }
+
     fn of_stream(self) -> bool {
         matches!(self.kind, TYPE_DATA | TYPE_WINDOW_UPDATE)
     }
+}
+
+/// What the next bytes are, and how many of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Step {
+    /// Of a body.
+    Body(usize),
+    /// Of a header that goes on after them.
+    Part(usize),
+    /// The end of this header.
+    Header(usize, Header),
 }
 
 /// Follows one direction of a connection from frame to frame.
@@ -75,25 +101,44 @@ impl Tracker {
     pub(crate) fn feed(&mut self, mut bytes: &[u8], mut each: impl FnMut(Header)) -> usize {
         let mut bodies = 0;
         while !bytes.is_empty() {
-            if self.body_left > 0 {
-                let skipped = self.body_left.min(bytes.len());
-                self.body_left -= skipped;
-                bodies += skipped;
-                bytes = &bytes[skipped..];
-                continue;
-            }
-            let taken = (HEADER - self.filled).min(bytes.len());
-            self.header[self.filled..self.filled + taken].copy_from_slice(&bytes[..taken]);
-            self.filled += taken;
+            let taken = match self.step(bytes) {
+                Step::Body(taken) => {
+                    bodies += taken;
+                    taken
+                }
+                Step::Part(taken) => taken,
+                Step::Header(taken, header) => {
+                    each(header);
+                    taken
+                }
+            };
             bytes = &bytes[taken..];
-            if self.filled == HEADER {
-                self.filled = 0;
-                let header = Header::parse(&self.header);
-                self.body_left = header.body();
-                each(header);
-            }
         }
         bodies
+    }
+
+    /// Takes some of the next bytes, of which there must be one at least.
+    pub(crate) fn step(&mut self, bytes: &[u8]) -> Step {
+        if self.body_left > 0 {
+            let taken = self.body_left.min(bytes.len());
+            self.body_left -= taken;
+            return Step::Body(taken);
+        }
+        let taken = (HEADER - self.filled).min(bytes.len());
+        self.header[self.filled..self.filled + taken].copy_from_slice(&bytes[..taken]);
+        self.filled += taken;
+        if self.filled < HEADER {
+            return Step::Part(taken);
+        }
+        self.filled = 0;
+        let header = Header::parse(&self.header);
+        self.body_left = header.body();
+        Step::Header(taken, header)
+    }
+
+    /// The bytes of the last header.
+    pub(crate) fn header(&self) -> [u8; HEADER] {
+        self.header
     }
 
     /// Whether the next byte begins a frame.

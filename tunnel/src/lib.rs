@@ -56,6 +56,7 @@ mod metrics;
 mod mux;
 mod outbox;
 mod ping;
+mod queue;
 mod session;
 mod shared;
 mod splice;

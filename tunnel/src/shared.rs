@@ -16,9 +16,11 @@ use tokio_util::sync::CancellationToken;
 use crate::keepalive::Progress;
 use crate::{CloseReason, SessionConfig};
 
-/// Bytes of streams' data that may be between the streams and the socket. What waits there delays every frame behind it,
-/// so it is no more than keeps the socket busy.
+/// Bytes of streams' data that may be between the streams and the socket: no more than keeps the socket busy.
 const QUEUE: usize = 512 * 1024;
+
+/// What of it one stream may take, so that there is room for the others.
+const SHARE: usize = QUEUE / 4 * 3;
 
 /// Time between the close of a stream's own half with a drop after it and the reset that tells a peer that goes on
 /// sending. The peer gets everything before it.
@@ -87,6 +89,8 @@ pub(crate) struct StreamState {
     /// Whoever waits for nothing but the peer's leave.
     gone: AtomicWaker,
     blocked: AtomicBool,
+    /// Bytes of its data between the stream and the socket.
+    queued: AtomicUsize,
 }
 
 impl StreamState {
@@ -190,9 +194,11 @@ impl Shared {
 
     // === the queue to the socket ===
 
-    /// Whether a stream may hand over data; wakes its writer later if not.
+    /// Whether a stream may hand over data; wakes its writer later if not. One that has nothing in the queue has as much room
+    /// again: who has little to say does not wait for those who have much.
     pub(crate) fn poll_queue(&self, cx: &Context<'_>, state: &Arc<StreamState>) -> Poll<()> {
-        if self.queued.load(Ordering::Acquire) < QUEUE {
+        let (own, all) = (state.queued.load(Ordering::Acquire), self.queued.load(Ordering::Acquire));
+        if (own == 0 && all < 2 * QUEUE) || (own < SHARE && all < QUEUE) {
             return Poll::Ready(());
         }
         state.writer.register(cx.waker());
@@ -207,13 +213,33 @@ impl Shared {
         Poll::Pending
     }
 
-    pub(crate) fn queue_grew(&self, bytes: usize) {
+    /// A stream is about to hand over data. The driver may send it before the hand-over returns, so it is counted before.
+    pub(crate) fn queue_grew(&self, state: &StreamState, bytes: usize) {
+        state.queued.fetch_add(bytes, Ordering::AcqRel);
         self.queued.fetch_add(bytes, Ordering::AcqRel);
     }
 
-    pub(crate) fn queue_shrank(&self, bytes: usize) {
+    /// Of what was counted this much was not handed over.
+    pub(crate) fn queue_kept(&self, state: &StreamState, bytes: usize) {
+        state.queued.fetch_sub(bytes, Ordering::AcqRel);
+        self.left_queue(bytes);
+    }
+
+    /// The socket has taken data of these streams, which may be gone by now.
+    pub(crate) fn queue_shrank(&self, data: &[(u32, usize)]) {
+        let mut bytes = 0;
+        for (id, taken) in data {
+            bytes += taken;
+            if let Some(state) = self.streams.lock().get(id) {
+                state.queued.fetch_sub(*taken, Ordering::AcqRel);
+            }
+        }
+        self.left_queue(bytes);
+    }
+
+    fn left_queue(&self, bytes: usize) {
         let before = self.queued.fetch_sub(bytes, Ordering::AcqRel);
-        if before >= QUEUE / 2 && before - bytes < QUEUE / 2 {
+        if before.saturating_sub(bytes) < QUEUE / 2 {
             self.wake_blocked();
         }
     }
@@ -277,23 +303,44 @@ mod tests {
         Shared::new(SessionId::new([0; 16]), SessionConfig::default(), 8)
     }
 
-    #[test]
-    fn the_queue_takes_no_more_than_its_bound_and_wakes_at_half() {
-        let shared = shared();
-        let state = shared.stream_opened(1, true);
+    const CHUNK: usize = 16 * 1024;
+
+    /// Hands over data for as long as there is room.
+    fn fill(shared: &Shared, state: &Arc<StreamState>) -> usize {
         let waker = noop_waker();
         let cx = &Context::from_waker(&waker);
         let mut taken = 0;
-        while shared.poll_queue(cx, &state).is_ready() {
-            shared.queue_grew(16 * 1024);
-            taken += 16 * 1024;
+        while shared.poll_queue(cx, state).is_ready() {
+            shared.queue_grew(state, CHUNK);
+            taken += CHUNK;
         }
-        assert_eq!(taken, QUEUE);
-        shared.queue_shrank(16 * 1024);
-        assert_eq!(shared.blocked.lock().len(), 1);
-        shared.queue_shrank(QUEUE / 2);
+        taken
+    }
+
+    #[test]
+    fn no_stream_takes_the_whole_queue_and_half_of_it_wakes() {
+        let shared = shared();
+        let [one, two] = [1, 3].map(|id| shared.stream_opened(id, true));
+        assert_eq!(fill(&shared, &one), SHARE);
+        assert_eq!(fill(&shared, &two), QUEUE - SHARE);
+        shared.queue_shrank(&[(1, CHUNK)]);
+        assert_eq!(shared.blocked.lock().len(), 2);
+        shared.queue_shrank(&[(1, QUEUE / 4), (3, CHUNK)]);
+        assert_eq!(shared.blocked.lock().len(), 2);
+        shared.queue_shrank(&[(1, CHUNK), (3, 3 * CHUNK), (99, 3 * CHUNK)]);
         assert!(shared.blocked.lock().is_empty());
-        assert!(shared.poll_queue(cx, &state).is_ready());
+        assert!(fill(&shared, &one) > 0 && fill(&shared, &two) > 0);
+    }
+
+    #[test]
+    fn who_has_nothing_there_has_room_but_not_without_end() {
+        let shared = shared();
+        let [one, two] = [1, 3].map(|id| shared.stream_opened(id, true));
+        assert_eq!(fill(&shared, &one) + fill(&shared, &two), QUEUE);
+        let small = (2..500).map(|number| fill(&shared, &shared.stream_opened(2 * number + 1, true)));
+        let small: Vec<_> = small.collect();
+        assert!(small[0] == CHUNK && small.last() == Some(&0));
+        assert_eq!(small.iter().sum::<usize>(), QUEUE);
     }
 
     #[tokio::test]

@@ -6,13 +6,15 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, ready};
 
+use cattle_proto::limits;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::OwnedSemaphorePermit;
 
+use crate::frame::HEADER;
 use crate::shared::{Shared, StreamState};
 
-/// Most bytes of one write: what one stream may put before the frames of the others.
-const WRITE: usize = 16 * 1024;
+/// Most bytes of one write, of which four fill a message.
+const WRITE: usize = limits::WEBSOCKET_MESSAGE / 4 - HEADER;
 
 /// A stream of bytes both ways, inside a session.
 ///
@@ -155,9 +157,14 @@ impl AsyncWrite for TunnelStream {
             ready!(this.shared.poll_queue(cx, &this.state));
         }
         let chunk = &buf[..buf.len().min(WRITE)];
-        match ready!(futures_io::AsyncWrite::poll_write(Pin::new(&mut this.inner), cx, chunk)) {
+        this.shared.queue_grew(&this.state, chunk.len());
+        let polled = futures_io::AsyncWrite::poll_write(Pin::new(&mut this.inner), cx, chunk);
+        let taken = if let Poll::Ready(Ok(n)) = &polled { *n } else { 0 };
+        if taken < chunk.len() {
+            this.shared.queue_kept(&this.state, chunk.len() - taken);
+        }
+        match ready!(polled) {
             Ok(n) => {
-                this.shared.queue_grew(n);
                 this.written += n as u64;
                 this.shared.config.metrics.bytes_written.inc_by(n as u64);
                 Poll::Ready(Ok(n))

@@ -88,11 +88,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
         self.pings.round_trip()
     }
 
-    /// Sends `message` when there is room for it; takes it then.
-    pub(crate) fn poll_send(&mut self, cx: &mut Context<'_>, message: &mut Bytes) -> Poll<io::Result<()>> {
-        ready!(Pin::new(&mut self.inner).poll_ready(cx)).map_err(into_io)?;
-        let message = Message::Binary(std::mem::take(message));
-        Poll::Ready(Pin::new(&mut self.inner).start_send(message).map_err(into_io))
+    /// Ready when the connection has taken every message before.
+    pub(crate) fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner).poll_ready(cx).map_err(into_io)
+    }
+
+    /// Sends a message; [`WebSocket::poll_ready`] has said that there is room for it.
+    pub(crate) fn send(&mut self, message: Bytes) -> io::Result<()> {
+        Pin::new(&mut self.inner).start_send(Message::Binary(message)).map_err(into_io)
     }
 
     fn poll_ping(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -129,8 +132,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for WebSocket<S> {
 impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for WebSocket<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         let n = buf.len().min(limits::WEBSOCKET_MESSAGE);
-        let mut message = Bytes::copy_from_slice(&buf[..n]);
-        ready!(self.poll_send(cx, &mut message))?;
+        ready!(self.poll_ready(cx))?;
+        self.send(Bytes::copy_from_slice(&buf[..n]))?;
         Poll::Ready(Ok(n))
     }
 

@@ -55,6 +55,66 @@ async fn both_ends_know_how_long_a_ping_takes() {
     }
 }
 
+/// A pipe of eighty kilobytes in a second, with streams that keep it full in both directions. What is new, or says little,
+/// waits for what is in the connection's own buffers and not for all that the others have waiting.
+#[tokio::test(start_paused = true)]
+async fn a_small_exchange_does_not_wait_behind_bulk() {
+    let options = PairOptions { buffer: 8 * 1024, latency: Duration::from_millis(100), ..PairOptions::default() };
+    let mut pair = Pair::with(options).await;
+    let mut bulk = JoinSet::new();
+    for _ in 0..4 {
+        let (ours, theirs) = open(&mut pair).await;
+        for stream in [ours, theirs] {
+            let (mut reading, mut writing) = tokio::io::split(stream);
+            bulk.spawn(async move { tokio::io::copy(&mut reading, &mut tokio::io::sink()).await.map(drop) });
+            bulk.spawn(async move { tokio::io::copy(&mut tokio::io::repeat(7), &mut writing).await.map(drop) });
+        }
+    }
+    tokio::time::sleep(Duration::from_secs(30)).await;
+    for _ in 0..5 {
+        let begun = tokio::time::Instant::now();
+        let serve = async { pair.incoming.accept().await.unwrap().accept().await.unwrap() };
+        let (ours, mut theirs) = tokio::join!(pair.server.open(HEADER, 10 * SOON), serve);
+        let mut ours = ours.unwrap();
+        for _ in 0..3 {
+            let (mut question, mut answer) = ([0; 100], [0; 100]);
+            ours.write_all(&[1; 100]).await.unwrap();
+            theirs.read_exact(&mut question).await.unwrap();
+            theirs.write_all(&[2; 100]).await.unwrap();
+            ours.read_exact(&mut answer).await.unwrap();
+        }
+        // Four ways there and back, each behind one message; in a queue that everybody stands in, it takes a minute.
+        let took = begun.elapsed();
+        assert!(took < Duration::from_secs(20), "{took:?}");
+    }
+    assert!(bulk.try_join_next().is_none(), "the bulk went on");
+}
+
+/// On threads that stop anywhere: what is counted of a stream's data is never less than nothing, or everybody waits.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn eight_streams_at_full_speed_both_ways_come_to_their_end() {
+    const EACH: usize = 4 * 1024 * 1024;
+    for _ in 0..8 {
+        let mut pair = Pair::with(PairOptions { buffer: 256 * 1024, ..PairOptions::default() }).await;
+        let mut transfers = JoinSet::new();
+        for _ in 0..8 {
+            let (ours, theirs) = open(&mut pair).await;
+            for stream in [ours, theirs] {
+                let (mut reading, mut writing) = tokio::io::split(stream);
+                transfers.spawn(async move {
+                    writing.write_all(&vec![7; EACH]).await.unwrap();
+                    writing.shutdown().await.unwrap();
+                });
+                transfers.spawn(async move {
+                    assert_eq!(tokio::io::copy(&mut reading, &mut tokio::io::sink()).await.unwrap(), EACH as u64);
+                });
+            }
+        }
+        let all = async { while transfers.join_next().await.transpose().unwrap().is_some() {} };
+        tokio::time::timeout(Duration::from_secs(120), all).await.expect("everybody waits");
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_drop_resets_the_peer() {
     let mut pair = Pair::new().await;
