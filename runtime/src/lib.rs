@@ -46,6 +46,7 @@ pub mod log;
 pub mod metrics;
 pub mod ready;
 pub mod shutdown;
+pub mod socket;
 pub mod tasks;
 
 mod runtime;

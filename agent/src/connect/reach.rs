@@ -5,6 +5,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use cattle_runtime::socket::be_prompt;
 use tokio::net::{TcpStream, lookup_host};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
@@ -77,8 +78,8 @@ pub(crate) async fn connect(peer: Peer, addresses: &[SocketAddr], within: Durati
         tokio::select! {
             Some(Ok((address, result))) = attempts.join_next() => match result {
                 Ok(stream) => {
-                    if let Err(error) = stream.set_nodelay(true) {
-                        tracing::debug!(%error, %address, "cannot set TCP_NODELAY");
+                    if let Err(error) = be_prompt(&stream) {
+                        tracing::debug!(%error, %address, "options of a connection");
                     }
                     return Ok(stream);
                 }

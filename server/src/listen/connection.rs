@@ -20,6 +20,7 @@ use std::{
     time::Duration,
 };
 
+use cattle_runtime::socket::be_prompt;
 use hyper::{
     server::conn::{http1, http2},
     service::service_fn,
@@ -73,7 +74,9 @@ impl Connection {
     /// Serves it to its end. After `shutdown` running requests finish, and no further ones begin.
     pub(super) async fn serve<A: Answer>(self, answer: Arc<A>) {
         let Self { stream, peer, mut admitted, doors, deadlines, tls, shutdown } = self;
-        stream.set_nodelay(true).ok();
+        if let Err(error) = be_prompt(&stream) {
+            tracing::debug!(%error, %peer, "options of a connection");
+        }
         let handshake = tokio::select! {
             handshake = timeout(deadlines.handshake, tls.accept(stream)) => handshake,
             () = shutdown.cancelled() => return,
