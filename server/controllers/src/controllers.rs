@@ -10,7 +10,7 @@ use cattle_proto::id::ClusterId;
 use jiff::Timestamp;
 use kube::ResourceExt;
 use parking_lot::RwLock;
-use tokio::sync::watch;
+use tokio::sync::broadcast;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
@@ -77,10 +77,10 @@ impl ClusterControllers {
         self.shared.impersonators.clone()
     }
 
-    /// Wakes whenever a cluster's health has turned, and with it its conditions.
+    /// The clusters whose health has turned, and with it their conditions. Whoever falls behind has to look at all of them.
     #[must_use]
-    pub fn health_changes(&self) -> watch::Receiver<u64> {
-        self.shared.health.changes()
+    pub fn health_changed(&self) -> broadcast::Receiver<ClusterId> {
+        self.shared.health.changed()
     }
 
     /// The conditions of a cluster as they are now, for whoever reads the object.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use cattle_proto::id::ClusterId;
 use jiff::Timestamp;
 use parking_lot::RwLock;
-use tokio::sync::watch;
+use tokio::sync::broadcast;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -20,6 +20,9 @@ pub const PROBE_INTERVAL: Duration = Duration::from_secs(15);
 pub const PROBE_TIMEOUT: Duration = Duration::from_secs(5);
 /// After a failed probe the next one comes sooner, so that a cluster that is back is seen to be back.
 const PROBE_AGAIN: Duration = Duration::from_secs(3);
+
+/// Changes that a listener may be behind before it has to look at everything.
+const CHANGES: usize = 1024;
 
 /// A credential that is refused is replaced at most this often.
 const GIVE_UP_AGAIN: Duration = Duration::from_secs(60);
@@ -37,10 +40,15 @@ pub struct Health {
 #[derive(Clone, Default)]
 pub struct HealthBook(Arc<Book>);
 
-#[derive(Default)]
 struct Book {
     clusters: RwLock<HashMap<ClusterId, Health>>,
-    changes: watch::Sender<u64>,
+    changed: broadcast::Sender<ClusterId>,
+}
+
+impl Default for Book {
+    fn default() -> Self {
+        Self { clusters: RwLock::default(), changed: broadcast::Sender::new(CHANGES) }
+    }
 }
 
 impl HealthBook {
@@ -50,15 +58,15 @@ impl HealthBook {
         self.0.clusters.read().get(cluster).cloned()
     }
 
-    /// Wakes whenever a cluster's health has turned, or is not known any more. The number means nothing.
+    /// The clusters whose health has turned, or is not known any more. Whoever falls behind has to look at all of them.
     #[must_use]
-    pub fn changes(&self) -> watch::Receiver<u64> {
-        self.0.changes.subscribe()
+    pub fn changed(&self) -> broadcast::Receiver<ClusterId> {
+        self.0.changed.subscribe()
     }
 
     pub(crate) fn forget(&self, cluster: &ClusterId) {
         if self.0.clusters.write().remove(cluster).is_some() {
-            self.turned();
+            self.tell(cluster);
         }
     }
 
@@ -77,12 +85,13 @@ impl HealthBook {
         book.insert(cluster.clone(), Health { outcome, since });
         drop(book);
         if !unchanged {
-            self.turned();
+            self.tell(cluster);
         }
     }
 
-    fn turned(&self) {
-        self.0.changes.send_modify(|number| *number += 1);
+    fn tell(&self, cluster: &ClusterId) {
+        // Nobody may be listening.
+        let _ = self.0.changed.send(cluster.clone());
     }
 }
 

@@ -6,6 +6,7 @@
 //! heartbeats are not news. What a session or a probe says is computed when the object is read ([`conditions`]).
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use cattle_api::management::Node;
 use cattle_api::management::node::{Host, NodeSpec, NodeStatus, object_name};
@@ -16,6 +17,7 @@ use k8s_openapi::api::core::v1::Node as KubernetesNode;
 use kube::runtime::watcher::{Config, Event};
 use kube::runtime::{WatchStreamExt as _, watcher};
 use kube::{Api, Client, ResourceExt as _};
+use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use crate::context::Context;
@@ -29,7 +31,9 @@ pub use conditions::conditions;
 use describe::{describe, is_control_plane};
 
 /// After a failure of the store.
-const RETRY: std::time::Duration = std::time::Duration::from_secs(5);
+const RETRY: Duration = Duration::from_secs(5);
+/// Between two times of writing down what agents say: one that tells something else all the time costs no more than this.
+const HEAR: Duration = Duration::from_secs(10);
 
 /// The task of one unit. Cancel-safe: it begins anew with what is stored.
 pub(crate) async fn keep(context: &Context, cluster: &ClusterId, client: &Client, stop: &CancellationToken) {
@@ -52,6 +56,8 @@ async fn follow(context: &Context, cluster: &ClusterId, client: &Client) -> Stor
     nodes.announce();
     let mut changes = context.hosts.changes();
     let api: Api<KubernetesNode> = Api::all(client.clone());
+    // Somebody may have said something before this began.
+    let (mut waits, mut due) = (true, Instant::now());
     let mut events = std::pin::pin!(watcher(api, Config::default()).default_backoff());
     loop {
         let done = tokio::select! {
@@ -64,7 +70,14 @@ async fn follow(context: &Context, cluster: &ClusterId, client: &Client) -> Stor
                 }
                 None => std::future::pending().await,
             },
-            Ok(()) = changes.changed() => nodes.hear().await,
+            Ok(()) = changes.changed() => {
+                waits = true;
+                Ok(())
+            }
+            () = sleep_until(due), if waits => {
+                (waits, due) = (false, Instant::now() + HEAR);
+                nodes.hear().await
+            }
         };
         if let Err(error) = done {
             return error;

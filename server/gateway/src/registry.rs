@@ -11,7 +11,7 @@ use cattle_proto::id::{ClusterId, InstanceId, SessionId, Software};
 use cattle_tunnel::Session;
 use parking_lot::Mutex;
 use prometheus_client::metrics::gauge::Gauge;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{broadcast, mpsc, watch};
 use tokio::time::Instant;
 
 mod member;
@@ -30,6 +30,9 @@ const REMEMBERED: usize = 10_000;
 /// the keepalive is about to end. Whoever has a pod's token cannot fill the memory with them.
 const SESSIONS_PER_POD: usize = 4;
 
+/// Changes that a listener may be behind before it has to look at everything.
+const CHANGES: usize = 1024;
+
 /// Commands to one session's control stream that may wait.
 const COMMANDS: usize = 4;
 
@@ -39,6 +42,7 @@ pub struct Registry {
     clusters: Mutex<HashMap<ClusterId, Entry>>,
     generations: AtomicU64,
     changes: watch::Sender<u64>,
+    changed: broadcast::Sender<ClusterId>,
     failing: Failing,
 }
 
@@ -125,7 +129,8 @@ impl Drop for Place {
 impl Registry {
     pub(crate) fn new(failing: Failing) -> Arc<Self> {
         let (generations, changes) = (AtomicU64::new(0), watch::Sender::new(0));
-        Arc::new(Self { clusters: Mutex::default(), generations, changes, failing })
+        let changed = broadcast::Sender::new(CHANGES);
+        Arc::new(Self { clusters: Mutex::default(), generations, changes, changed, failing })
     }
 
     /// Whether the cluster is connected.
@@ -182,12 +187,18 @@ impl Registry {
         self.changes.subscribe()
     }
 
+    /// The clusters whose link, sessions or last refusal have changed. Whoever falls behind has to look at all of them.
+    #[must_use]
+    pub fn changed(&self) -> broadcast::Receiver<ClusterId> {
+        self.changed.subscribe()
+    }
+
     /// Takes in what was seen of one session: of a probe through it, or of a dial.
     pub fn observe(&self, cluster: &ClusterId, session: SessionId, evidence: Evidence) {
         let Some(member) = self.members(cluster).into_iter().find(|member| member.id() == session) else { return };
         if member.state.observe(evidence) {
             tracing::info!(%cluster, %session, pod = %member.identity.pod, health = ?member.health(), "route");
-            self.changed();
+            self.tell(cluster);
         }
     }
 
@@ -201,7 +212,7 @@ impl Registry {
                 member.set_control_plane(entry.is_control_plane(&member.identity));
             }
         }
-        self.changed();
+        self.tell(cluster);
     }
 
     /// Ends all sessions of a cluster at once and forgets it: it was deleted.
@@ -210,7 +221,7 @@ impl Registry {
         for member in entry.into_iter().flat_map(|entry| entry.members.into_iter().chain(entry.retired)) {
             member.session.handle().close();
         }
-        self.changed();
+        self.tell(cluster);
     }
 
     pub(crate) fn request_credential(&self, cluster: &ClusterId) -> bool {
@@ -231,7 +242,7 @@ impl Registry {
         drop(clusters);
         // Agents knock for ever, and anybody may: that wakes nobody.
         if news {
-            self.changed();
+            self.tell(cluster);
         }
     }
 
@@ -278,7 +289,7 @@ impl Registry {
         entry.members = others;
         entry.retired.extend(older);
         drop(clusters);
-        self.changed();
+        self.tell(&member.identity.cluster);
         (Place { registry: Arc::clone(self), member }, receiver)
     }
 
@@ -288,7 +299,7 @@ impl Registry {
         {
             entry.retired.push(Arc::clone(member));
         }
-        self.changed();
+        self.tell(&member.identity.cluster);
     }
 
     fn remove(&self, member: &Arc<Member>) {
@@ -296,11 +307,13 @@ impl Registry {
             entry.leave(member);
             entry.retired.retain(|other| !Arc::ptr_eq(other, member));
         }
-        self.changed();
+        self.tell(&member.identity.cluster);
     }
 
-    fn changed(&self) {
+    fn tell(&self, cluster: &ClusterId) {
         self.changes.send_modify(|count| *count = count.wrapping_add(1));
+        // Nobody may be listening.
+        let _ = self.changed.send(cluster.clone());
     }
 }
 

@@ -14,7 +14,7 @@ use cattle_proto::id::ClusterId;
 use futures_util::stream::{self, BoxStream, StreamExt};
 use kube::{ResourceExt as _, core::DynamicObject};
 use serde_json::Value;
-use tokio::sync::watch;
+use tokio::sync::broadcast::{self, error::RecvError};
 
 use super::agent_sessions::AgentSessions;
 
@@ -70,11 +70,16 @@ impl Decorate for Computed {
     }
 
     fn changes(&self, resource: &'static Resource) -> BoxStream<'static, Recomputed> {
-        if ![&resource::CLUSTER, &resource::NODE].contains(&resource) {
+        let recomputed: fn(ClusterId) -> Recomputed = if *resource == resource::CLUSTER {
+            |cluster| Recomputed::One { namespace: None, name: cluster.to_string() }
+        } else if *resource == resource::NODE {
+            |cluster| Recomputed::Namespace(cluster.to_string())
+        } else {
             return stream::pending().boxed();
-        }
-        let (links, health) = (self.gateway.registry().changes(), self.controllers.health_changes());
-        stream::select(ticks(links), ticks(health)).boxed()
+        };
+        let (links, health) = (self.gateway.registry().changed(), self.controllers.health_changed());
+        let clusters = stream::select(clusters(links), clusters(health));
+        clusters.map(move |cluster| cluster.map_or(Recomputed::Any, recomputed)).boxed()
     }
 
     /// What changes with each ping and each stream is shown, and is no news.
@@ -92,11 +97,13 @@ impl Decorate for Computed {
     }
 }
 
-fn ticks(changes: watch::Receiver<u64>) -> impl futures_util::Stream<Item = Recomputed> + Send {
-    stream::unfold(changes, |mut changes| async move {
-        match changes.changed().await {
-            Ok(()) => Some((Recomputed::Any, changes)),
-            Err(_) => std::future::pending().await,
+/// The clusters that are told of; `None` when some were missed. Never ends.
+fn clusters(changed: broadcast::Receiver<ClusterId>) -> impl futures_util::Stream<Item = Option<ClusterId>> + Send {
+    stream::unfold(changed, |mut changed| async move {
+        match changed.recv().await {
+            Ok(cluster) => Some((Some(cluster), changed)),
+            Err(RecvError::Lagged(_)) => Some((None, changed)),
+            Err(RecvError::Closed) => std::future::pending().await,
         }
     })
 }

@@ -35,6 +35,8 @@ pub enum Recomputed {
         /// Its name.
         name: String,
     },
+    /// Any of one namespace.
+    Namespace(String),
     /// Possibly any: the stream fell behind.
     Any,
 }

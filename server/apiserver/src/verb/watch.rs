@@ -289,23 +289,29 @@ impl Watch {
                     None => Ok(None),
                 }
             }
-            Recomputed::Any => {
-                let (mut items, mut from) = (Vec::new(), None);
-                loop {
-                    let page = Page { limit: Some(PAGE), from };
-                    let namespace = self.call.namespace.as_deref();
-                    let listing = self.call.server.store.list(self.call.served.resource, namespace, page).await;
-                    let listing = listing.map_err(store_error)?;
-                    items.extend(listing.items);
-                    match listing.next {
-                        Some(next) => from = Some(next),
-                        None => break,
-                    }
-                }
-                self.phase = Phase::Refresh(items.into_iter());
-                Ok(None)
+            Recomputed::Namespace(namespace) => match self.call.namespace.as_ref() {
+                Some(own) if *own != namespace => Ok(None),
+                _ => self.refresh(Some(&namespace)).await,
+            },
+            Recomputed::Any => self.refresh(self.call.namespace.clone().as_deref()).await,
+        }
+    }
+
+    /// Looks at every object of a namespace, or of all.
+    async fn refresh(&mut self, namespace: Option<&str>) -> Result<Option<Bytes>, StatusError> {
+        let (mut items, mut from) = (Vec::new(), None);
+        loop {
+            let page = Page { limit: Some(PAGE), from };
+            let listing = self.call.server.store.list(self.call.served.resource, namespace, page).await;
+            let listing = listing.map_err(store_error)?;
+            items.extend(listing.items);
+            match listing.next {
+                Some(next) => from = Some(next),
+                None => break,
             }
         }
+        self.phase = Phase::Refresh(items.into_iter());
+        Ok(None)
     }
 
     fn refreshed(&mut self, object: DynamicObject) -> Result<Option<Bytes>, StatusError> {

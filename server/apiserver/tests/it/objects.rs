@@ -61,6 +61,27 @@ async fn updates_replace_the_spec_and_leave_what_is_the_servers() {
     assert_eq!(same["metadata"]["resourceVersion"], new["metadata"]["resourceVersion"], "no change, no version");
 }
 
+/// What the server alone makes can be read and watched, and nothing else.
+#[tokio::test]
+async fn nodes_are_read_only() {
+    let world = World::new().await;
+    world.cluster("c-aaaaa").await;
+    let nodes = format!("{MANAGEMENT}/namespaces/c-aaaaa/nodes");
+    let node = json!({
+        "apiVersion": "management.cattle.io/v3", "kind": "Node",
+        "metadata": { "name": "m-1", "namespace": "c-aaaaa" }, "spec": { "requestedHostname": "n" },
+    });
+    assert_eq!(world.get(ADMIN, &nodes).await.expect(200)["items"], json!([]));
+    let one = format!("{nodes}/m-1");
+    world.post(ADMIN, &nodes, &node).await.refused(405, "MethodNotAllowed");
+    world.put(ADMIN, &one, &node).await.refused(405, "MethodNotAllowed");
+    world.merge(ADMIN, &one, &node).await.refused(405, "MethodNotAllowed");
+    world.apply(ADMIN, &format!("{one}?fieldManager=x"), &node).await.refused(405, "MethodNotAllowed");
+    world.delete(ADMIN, &one).await.refused(405, "MethodNotAllowed");
+    world.delete(ADMIN, &nodes).await.refused(405, "MethodNotAllowed");
+    world.get(ADMIN, &one).await.refused(404, "NotFound");
+}
+
 /// A cluster that could be given another CA or other keys here would be another cluster to every user of it.
 #[tokio::test]
 async fn only_the_server_writes_a_status() {

@@ -1,7 +1,7 @@
 //! A server with users, and a client that speaks to it without a network.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use axum::body::Body;
@@ -56,6 +56,8 @@ pub(crate) struct Audit {
 /// Conditions that a test can change.
 pub(crate) struct Computed {
     pub(crate) ready: AtomicBool,
+    /// What changes all the time, and is no news.
+    pub(crate) streams: AtomicU64,
     changes: broadcast::Sender<Recomputed>,
 }
 
@@ -93,7 +95,14 @@ impl Decorate for Computed {
             object.data["status"]["conditions"] = json!([{
                 "type": "Ready", "status": status, "reason": "Test", "message": "", "lastTransitionTime": "2026-01-01T00:00:00Z",
             }]);
+            object.data["status"]["agents"] = json!([{
+                "pod": "agent", "since": "2026-01-01T00:00:00Z", "state": "InUse", "streams": self.streams.load(Ordering::SeqCst),
+            }]);
         }
+    }
+
+    fn calm(&self, _: &'static Resource, object: &mut Value) {
+        object["status"]["agents"][0]["streams"].take();
     }
 
     fn changes(&self, kind: &'static Resource) -> BoxStream<'static, Recomputed> {
@@ -128,7 +137,7 @@ impl World {
         tasks.spawn(watcher.run());
         wait("the access index", || access.is_synced()).await;
         let (changes, _) = broadcast::channel(16);
-        let computed = Arc::new(Computed { ready: AtomicBool::new(false), changes });
+        let computed = Arc::new(Computed { ready: AtomicBool::new(false), streams: AtomicU64::new(0), changes });
         let audit = Arc::new(Audit::default());
         let hooks = Hooks {
             authorizer: Arc::new(access),

@@ -1,6 +1,7 @@
 //! Watches: nothing lost, nothing twice, and an end that says why.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::Ordering;
 
 use axum::body::Body;
 use cattle_store::sqlite::Options;
@@ -138,6 +139,20 @@ async fn computed_fields_wake_watchers() {
     world.computed.announce_all();
     world.cluster("c-bbbbb").await;
     watch.expect("ADDED", "c-bbbbb").await;
+}
+
+#[tokio::test]
+async fn what_changes_all_the_time_is_shown_and_is_no_news() {
+    let world = World::new().await;
+    world.cluster("c-aaaaa").await;
+    let mut watch = Watch::open(&world, ADMIN, "").await;
+    watch.expect("ADDED", "c-aaaaa").await;
+    world.computed.streams.store(7, Ordering::SeqCst);
+    world.computed.announce_all();
+    world.computed.set_ready("c-aaaaa", true);
+    let object = watch.expect("MODIFIED", "c-aaaaa").await;
+    assert_eq!(object["status"]["conditions"][0]["status"], "True", "the change before was no event");
+    assert_eq!(object["status"]["agents"][0]["streams"], 7);
 }
 
 #[tokio::test]
