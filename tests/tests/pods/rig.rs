@@ -38,8 +38,8 @@ struct Shared {
 /// Runs a test on the shared cluster, which the first one starts. The harness removes it when this process ends.
 pub(crate) fn with_rig(test: impl AsyncFnOnce(&'static Rig) -> anyhow::Result<()>) -> anyhow::Result<()> {
     static SHARED: OnceLock<Result<Shared, String>> = OnceLock::new();
-    if !nix::unistd::geteuid().is_root() {
-        println!("skipped: nodes need root: network namespaces, mounts and cgroups");
+    if let Some(reason) = Nodes::unavailable() {
+        println!("skipped: {reason}");
         return Ok(());
     }
     let shared = SHARED.get_or_init(|| Shared::start().map_err(|error| format!("{error:#}")));
