@@ -63,9 +63,7 @@ impl Terminal {
     /// Waits until the client has the terminal show nothing by itself.
     pub(crate) async fn is_taken(&self) -> anyhow::Result<()> {
         wait_for("the client to take the terminal", SOON, async || {
-            let device = std::fs::read_to_string(&self.device)?;
-            let settings = Command::new("stty").args(["-F", device.trim(), "-a"]).output().await?;
-            let settings = String::from_utf8(settings.stdout)?;
+            let settings = self.stty(&["-a"]).await?;
             ensure!(settings.split_whitespace().any(|word| word == "-echo"), "{settings}");
             Ok(())
         })
@@ -79,12 +77,7 @@ impl Terminal {
 
     /// Changes the window's size.
     pub(crate) async fn resize(&self, (rows, columns): Size) -> anyhow::Result<()> {
-        let device = std::fs::read_to_string(&self.device)?;
-        let (rows, columns) = (rows.to_string(), columns.to_string());
-        let line = ["-F", device.trim(), "rows", &rows, "cols", &columns];
-        let status = Command::new("stty").args(line).status().await?;
-        ensure!(status.success(), "stty ended with {status}");
-        Ok(())
+        self.stty(&["rows", &rows.to_string(), "cols", &columns.to_string()]).await.map(drop)
     }
 
     /// Waits for the client's end; answers with all that has appeared and its exit code.
@@ -96,6 +89,14 @@ impl Terminal {
         let status = timeout(SOON, run).await;
         let status = status.with_context(|| format!("it does not end: {:?}", self.text()))??;
         Ok((self.text(), status.code()))
+    }
+
+    /// Runs `stty` on the terminal, from outside.
+    async fn stty(&self, line: &[&str]) -> anyhow::Result<String> {
+        let device = std::fs::read_to_string(&self.device)?;
+        let ran = Command::new("stty").args(["-F", device.trim()]).args(line).output().await?;
+        ensure!(ran.status.success(), "stty ended with {}: {}", ran.status, String::from_utf8_lossy(&ran.stderr));
+        Ok(String::from_utf8(ran.stdout)?)
     }
 
     fn text(&self) -> String {
