@@ -54,7 +54,7 @@ const REJECTED: &[(RejectCode, Case)] = &[
     (RejectCode::Timeout, Test(HANDSHAKE, "a_peer_that_says_nothing_or_too_little_is_given_ten_seconds")),
 ];
 
-const RELAY: &str = "cluster-agent/src/relay.rs";
+const RELAY: &str = "agent/src/relay.rs";
 const STREAMS: &str = "agent/tests/it/supervise.rs";
 
 const REFUSED: &[(RefusedCode, Case)] = &[
