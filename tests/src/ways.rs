@@ -52,17 +52,39 @@ impl Ways {
         [("through", &self.through), ("direct", &self.direct)]
     }
 
-    /// What each of them printed, for the message of a failed comparison.
+    /// What each of them printed, for the message of a failed comparison: of long outputs, from where they part.
     #[must_use]
     pub fn shown(through: &Output, direct: &Output) -> String {
-        let one = |name: &str, output: &Output| {
-            format!("--- {name} ({}):\n{}{}", output.status, output.text(), output.error())
-                .chars()
-                .take(3000)
-                .collect::<String>()
+        let texts = (through.text(), direct.text());
+        let errors = (through.error(), direct.error());
+        let (text, error) = (parting(&texts.0, &texts.1), parting(&errors.0, &errors.1));
+        let one = |name: &str, status, text: &str, error: &str| {
+            let (standard, errors) = (excerpt(text), excerpt(error));
+            format!("--- {name} ({status}), standard output:\n{standard}--- {name}, standard error:\n{errors}")
         };
-        format!("{}\n{}\n", one("through", through), one("direct", direct))
+        let through = one("through", through.status, &texts.0[text..], &errors.0[error..]);
+        let direct = one("direct", direct.status, &texts.1[text..], &errors.1[error..]);
+        format!("from bytes {text} and {error}:\n{through}{direct}")
     }
+}
+
+/// The start of the line before the first one that differs: where two texts are worth reading.
+fn parting(one: &str, other: &str) -> usize {
+    let (mut line, mut at) = (0, 0);
+    for (one, other) in one.split_inclusive('\n').zip(other.split_inclusive('\n')) {
+        if one != other {
+            return line;
+        }
+        (line, at) = (at, at + one.len());
+    }
+    // Texts that do not differ are shown from their start.
+    if one.len() == other.len() { 0 } else { line }
+}
+
+fn excerpt(text: &str) -> String {
+    const CHARACTERS: usize = 1500;
+    let cut = text.char_indices().nth(CHARACTERS).map(|(at, _)| at);
+    cut.map_or_else(|| text.to_owned(), |at| format!("{}\n({} bytes more)\n", &text[..at], text.len() - at))
 }
 
 fn kubeconfig(directory: &Path, text: &str) -> anyhow::Result<PathBuf> {
@@ -72,4 +94,18 @@ fn kubeconfig(directory: &Path, text: &str) -> anyhow::Result<PathBuf> {
     // helm warns of files that others may read.
     std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o600))?;
     Ok(file)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn texts_part_before_their_first_difference() {
+        assert_eq!(parting("a\nb\nc\n", "a\nb\nd\n"), 2);
+        assert_eq!(parting("a\nb\n", "a\nb\nend\n"), 2);
+        assert_eq!(parting("a\n", "b\n"), 0);
+        assert_eq!(parting("a\nb\n", "a\nb\n"), 0);
+        assert_eq!(excerpt(&"é".repeat(1501)), format!("{}\n(2 bytes more)\n", "é".repeat(1500)));
+    }
 }
