@@ -6,7 +6,6 @@ mod authorization;
 mod clients;
 mod errors;
 mod hostile;
-mod kubectl;
 mod objects;
 mod secrets;
 mod shapes;
