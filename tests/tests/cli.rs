@@ -5,6 +5,8 @@
 
 #[path = "cli/terminal.rs"]
 mod terminal;
+#[path = "cli/verbs.rs"]
+mod verbs;
 
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
