@@ -205,6 +205,32 @@ async fn a_cluster_is_made_and_the_lines_to_register_it_are_printed() {
     assert!(!done.out.contains("kubectl apply -f https"), "kubectl would refuse this server");
 }
 
+/// What kubectl on some other machine would trust is not what this one happens to trust.
+#[tokio::test]
+async fn only_a_server_without_an_authority_of_its_own_gets_a_line_for_kubectl_alone() {
+    let (server, machine) = (server().await, Machine::new());
+    signed_in(&server, &machine).await;
+    let made = json!({ "metadata": { "name": "c-abcde" }, "spec": { "displayName": "prod" } });
+    server.on("POST", "/apis/management.cattle.io/v3/clusters", Answer::json(201, made));
+    let tokens = "/apis/management.cattle.io/v3/namespaces/c-abcde/clusterregistrationtokens";
+    server.on("POST", tokens, Answer::json(201, json!({ "status": { "token": "bcdfgh2" } })));
+    server.on("GET", "/ping", Answer::text(200, "pong"));
+    let roots = machine.path("roots.pem");
+    std::fs::write(&roots, server.ca_pem()).unwrap();
+    let line = format!("kubectl apply -f {}/v3/import/bcdfgh2_c-abcde.yaml\n", server.url());
+    for (trusted, shown, public) in [(true, "", true), (false, "", false), (true, server.ca_pem(), false)] {
+        server.show_ca(shown);
+        let mut program = machine.program(&["cluster", "create", "prod"]);
+        if trusted {
+            program.env("SSL_CERT_FILE", &roots);
+        }
+        let done = program.output().await.unwrap();
+        let out = String::from_utf8_lossy(&done.stdout);
+        assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+        assert_eq!((out.contains(&line), out.contains("curl ")), (public, !public), "{trusted}: {out}");
+    }
+}
+
 /// A name that stands for one server never comes to stand for another, and one server is not known twice.
 #[tokio::test]
 async fn names_and_servers_are_not_mixed_up() {

@@ -17,6 +17,9 @@ use crate::kubeconfig::quoted;
 use crate::output::text;
 use crate::trust::{Trust, client_config, key_pin};
 
+/// The server's own authority, if its certificate has one.
+const CACERTS: &str = "/v3/settings/cacerts";
+
 /// A registration token that was just made.
 pub(super) struct NewToken {
     token: Zeroizing<String>,
@@ -94,18 +97,20 @@ pub(super) async fn instructions(
     Ok(())
 }
 
-/// Whether a kubectl that knows nothing of us would trust the server.
+/// Whether a kubectl that knows nothing of us would trust the server: it has no authority of its own to show, and this machine
+/// trusts it. Either alone says too little: a company's authority may be among this machine's roots and nowhere else.
 async fn is_public(client: &Client) -> bool {
+    let own = client.get(CACERTS).await.ok().and_then(|answer| answer["value"].as_str().map(str::to_owned));
     let Ok(config) = client_config(&Trust::System) else { return false };
     match Client::anonymous(client.server().clone(), config) {
-        Ok(public) => public.text("/ping").await.is_ok(),
+        Ok(public) => own.is_some_and(|own| own.trim().is_empty()) && public.text("/ping").await.is_ok(),
         Err(_) => false,
     }
 }
 
 async fn curl_line(client: &Client, token: &NewToken) -> Result<String, CliError> {
     let pin = key_pin(&client.certificate().await?)?;
-    let cacerts = client.get("/v3/settings/cacerts").await?;
+    let cacerts = client.get(CACERTS).await?;
     Ok(render_curl(&url(client, token), &pin, cacerts["value"].as_str().unwrap_or_default()))
 }
 
