@@ -56,7 +56,7 @@ help:
 
 # What the distribution has to give, and why; needs root when something is missing.
 packages:
-	@tests/kubernetes/packages
+	@tests/kubernetes/packages $(PACKAGES)
 
 # Kubernetes, compiled once for each version of its sources.
 assets: build
@@ -118,6 +118,8 @@ bench: assets release
 	$(CARGO_TARGET_DIR)/$(TRIPLE)/release/cattle-bench --revision "$(REVISION)" --output docs/performance.md
 
 # KUBECONFIG=FILE make demo uses that cluster; it then needs CATTLE_IMAGE_PREFIX and CATTLE_URL.
+# Somebody's own cluster needs nothing here that only nodes need.
+demo: PACKAGES = $(if $(KUBECONFIG),clients)
 demo: assets
 	$(PROGRAMS)/cattle-demo start
 

@@ -1,4 +1,7 @@
+use std::ffi::OsString;
 use std::fs;
+use std::io::ErrorKind;
+use std::os::unix::ffi::OsStringExt as _;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
@@ -94,13 +97,24 @@ impl Place {
         client.args(arguments)
     }
 
-    /// Somebody's own cluster is registered: stopping deletes the registration first.
-    pub(crate) fn remember_foreign(&self, kubeconfig: &str) -> anyhow::Result<()> {
-        Ok(fs::write(self.foreign(), kubeconfig)?)
+    /// Somebody's own cluster gets the manifest: stopping takes it away first.
+    pub(crate) fn remember_foreign(&self, kubeconfig: &Path) -> anyhow::Result<()> {
+        let path = std::path::absolute(kubeconfig)?;
+        Ok(fs::write(self.foreign(), path.as_os_str().as_encoded_bytes())?)
     }
 
-    pub(crate) fn is_foreign(&self) -> bool {
-        self.foreign().is_file()
+    /// Nothing of ours is in it any more.
+    pub(crate) fn forget_foreign(&self) -> anyhow::Result<()> {
+        Ok(fs::remove_file(self.foreign())?)
+    }
+
+    /// The kubeconfig of somebody's cluster that has the manifest, if there is one.
+    pub(crate) fn foreign_cluster(&self) -> anyhow::Result<Option<PathBuf>> {
+        match fs::read(self.foreign()) {
+            Ok(path) => Ok(Some(PathBuf::from(OsString::from_vec(path)))),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error.into()),
+        }
     }
 
     fn foreign(&self) -> PathBuf {

@@ -13,6 +13,8 @@ use crate::stage::Stage;
 
 /// Pulling an image and starting two pods on a slow machine.
 const READY: &str = "10m";
+/// For a cluster that answers to be cleaned by the server.
+const CLEANED: &str = "3m";
 const LONGER_THAN_READY: Duration = Duration::from_secs(11 * 60);
 
 /// Signs in, makes a cluster record, applies its manifest downstream and waits until requests get through.
@@ -43,13 +45,31 @@ pub(crate) async fn register(
     Ok(())
 }
 
-/// Deletes the registration of a cluster that stays, and what was made in it.
-pub(crate) async fn withdraw(stage: &Stage, place: &Place) -> anyhow::Result<()> {
+/// Deletes the registration of a cluster that stays, and what was made in it: through the server, and where that cannot do it
+/// (it is gone, or never got in) with the cluster's own kubeconfig.
+///
+/// # Errors
+/// When neither can. The message has the lines to run.
+pub(crate) async fn withdraw(stage: &Stage, place: &Place, kubeconfig: &Path) -> anyhow::Result<()> {
     stage.heading("The cluster is left as it was found");
-    let delete = place.cattle(&["cluster", "delete", CLUSTER, "--yes"]).deadline(LONGER_THAN_READY);
-    if let Err(error) = stage.run(&format!("cattle cluster delete {CLUSTER} --yes"), &delete).await {
-        stage.say(&format!("It could not be cleaned: {error:#}"));
-        stage.say("Run this where the cluster is: kubectl delete namespace cattle-system cattle-impersonation-system");
+    let wait = format!("--timeout={CLEANED}");
+    let delete = place.cattle(&["cluster", "delete", CLUSTER, "--yes", &wait]).deadline(LONGER_THAN_READY);
+    let Err(error) = stage.run(&format!("cattle cluster delete {CLUSTER} --yes"), &delete).await else {
+        return Ok(());
+    };
+    stage.say(&format!("The server cannot do it ({error:#}), so it is done without the server"));
+    let lines = cattle_manifest::cleanup::commands();
+    for line in &lines {
+        let arguments: Vec<&str> = line.split_whitespace().skip(1).collect();
+        let clean = place.kubectl(kubeconfig, &arguments).deadline(LONGER_THAN_READY);
+        stage.run(line, &clean).await.with_context(|| {
+            let (file, lines) = (kubeconfig.display(), lines.join("\n  "));
+            let forget = place.directory().display();
+            format!(
+                "something of the demo is left in the cluster of {file}. Remove it there with\n  {lines}\nand then \
+                 what is here with\n  rm -r {forget}"
+            )
+        })?;
     }
     Ok(())
 }

@@ -138,6 +138,15 @@ async fn somebodys_cluster_is_probed_registered_and_left_as_it_was() {
         Ok(())
     });
     gone.await.unwrap();
+
+    // The second time the server is gone before it can clean up.
+    let output = start(format!("https://{host}:{server_port}"));
+    assert!(output.status.success(), "{}", text(&output));
+    let pattern = format!("cattle-server.*{}", directory.display());
+    assert!(Command::new("pkill").args(["-KILL", "-f", &pattern]).status().unwrap().success());
+    let output = demo(&directory, &["stop"]);
+    assert!(output.status.success() && text(&output).contains("without the server"), "{}", text(&output));
+    assert_eq!(cluster.kubectl(["get", "namespaces,clusterroles", "--output=name"]).ok().await.unwrap(), before);
     drop(stop);
 }
 
