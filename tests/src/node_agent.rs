@@ -7,6 +7,7 @@ use anyhow::Context as _;
 use cattle_harness::{ControlPlane, Process, Program, binary, wait_for};
 use serde_json::{Value, json};
 
+use crate::forge::{claims, resign};
 use crate::member::{Account, environment, pod_token};
 use crate::server::Server;
 
@@ -31,6 +32,36 @@ impl NodeAgent {
         cluster: &str,
         node: &str,
     ) -> anyhow::Result<Self> {
+        Self::start_with(control_plane, server, cluster, node, Ok).await
+    }
+
+    /// The same, with a token as Kubernetes made them before 1.32: it does not say the pod's node.
+    ///
+    /// # Errors
+    /// As with [`NodeAgent::start`].
+    pub async fn start_on_older_kubernetes(
+        control_plane: &ControlPlane,
+        server: &Server,
+        cluster: &str,
+        node: &str,
+    ) -> anyhow::Result<Self> {
+        let key = control_plane.directory().join("sa-0.key");
+        let without_node = |token: String| {
+            let mut claims = claims(&token)?;
+            let said = claims["kubernetes.io"].as_object_mut().and_then(|claims| claims.remove("node"));
+            said.context("this Kubernetes does not say the node either")?;
+            resign(&token, &claims, &key)
+        };
+        Self::start_with(control_plane, server, cluster, node, without_node).await
+    }
+
+    async fn start_with(
+        control_plane: &ControlPlane,
+        server: &Server,
+        cluster: &str,
+        node: &str,
+        signed: impl FnOnce(String) -> anyhow::Result<String>,
+    ) -> anyhow::Result<Self> {
         let name = format!("node-agent-{cluster}-{node}");
         let directory: PathBuf = control_plane.scope().directory().join(&name);
         std::fs::create_dir_all(&directory)?;
@@ -41,7 +72,7 @@ impl NodeAgent {
         let pod = pod(control_plane, node).await?;
         let audience = format!("cattle:{cluster}:{server_id}");
         let token = pod_token(control_plane, Account::NodeAgent, &pod, Some(&audience)).await?;
-        std::fs::write(directory.join(TOKEN), token)?;
+        std::fs::write(directory.join(TOKEN), signed(token)?)?;
 
         let mut variables = vec![
             ("CATTLE_SERVER", server.url().to_owned()),

@@ -27,7 +27,7 @@ use cattle_controllers::{
 use cattle_harness::{ControlPlane, ControlPlaneOptions, wait_for};
 use cattle_manifest::ImportManifest;
 use cattle_proto::handshake::ClusterClaim;
-use cattle_proto::id::ClusterId;
+use cattle_proto::id::{ClusterId, NodeName};
 use cattle_store::{Store, Typed};
 use futures_util::future::join_all;
 use jiff::{SignedDuration, Timestamp};
@@ -88,6 +88,8 @@ impl Clusters for Direct {
     }
 
     fn control_plane_nodes(&self, _: &ClusterId, _: BTreeSet<String>) {}
+
+    fn place_agent(&self, _: &ClusterId, _: &str, _: &NodeName) {}
 
     fn request_credential<'a>(&'a self, _: &'a ClusterId) -> BoxFuture<'a, Result<ServerCredential, AskError>> {
         Box::pin(async { Err(AskError::NotConnected) })

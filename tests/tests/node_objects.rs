@@ -70,6 +70,30 @@ async fn nodes_are_what_the_cluster_and_their_agents_say() -> anyhow::Result<()>
     .await
 }
 
+#[tokio::test]
+async fn an_agent_whose_token_does_not_say_its_node_is_found_by_its_pod() -> anyhow::Result<()> {
+    let server = Server::start().await?;
+    let mut member = Member::join(&server, "older").await?;
+    let agent = NodeAgent::start_on_older_kubernetes(&member.control_plane, &server, &member.id, "old").await?;
+    member.control_plane.kubectl(["label", "node", "old", CONTROL_PLANE]).ok().await?;
+    let known = wait_for("the agent to be placed", SOON, async || {
+        let node = node(&server, &member, "old").await?;
+        ensure!(node["status"]["host"]["cpus"].as_u64() > Some(0), "{node:#}");
+        ensure!(holds(&node, "Connected") && node["status"]["agent"]["node"] == "old", "{node:#}");
+        Ok(())
+    });
+    known.await.with_context(|| format!("the agent says:\n{}", agent.log()))?;
+
+    // It is as good as one whose token says it.
+    member.agent.process().kill().await?;
+    wait_for("the node agent to be in use", SOON, async || {
+        let node = node(&server, &member, "old").await?;
+        ensure!(node["status"]["agent"]["state"] == "InUse" && node["status"]["agent"]["rank"] == 1, "{node:#}");
+        Ok(())
+    })
+    .await
+}
+
 async fn nodes(server: &Server, member: &Member) -> anyhow::Result<Vec<Value>> {
     let line = ["get", "nodes.management.cattle.io", "-n", &member.id, "-o", "json"];
     let list: Value = server.kubectl(server.admin(), line).await?.json().await?;

@@ -130,13 +130,16 @@ pub fn impersonation_role() -> RoleTable {
 /// Role of the server's account inside [`names::NAMESPACE`].
 #[must_use]
 pub fn server_role() -> RoleTable {
-    let grants = vec![grant(
-        &[""],
-        &["serviceaccounts/token"],
-        &[names::SERVER_ACCOUNT],
-        &["create"],
-        "renewal of its own token",
-    )];
+    let grants = vec![
+        grant(&[""], &["serviceaccounts/token"], &[names::SERVER_ACCOUNT], &["create"], "renewal of its own token"),
+        grant(
+            &[""],
+            &["pods"],
+            &[],
+            &["get"],
+            "the node of an agent, by its pod: the tokens of Kubernetes before 1.32 do not say it",
+        ),
+    ];
     RoleTable { name: names::SERVER_ROLE, scope: "Role in `cattle-system`, bound to ServiceAccount `cattle`", grants }
 }
 

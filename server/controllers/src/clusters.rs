@@ -6,7 +6,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use cattle_proto::handshake::RejectCode;
-use cattle_proto::id::ClusterId;
+use cattle_proto::id::{ClusterId, NodeName};
 use http::HeaderValue;
 use jiff::Timestamp;
 use tokio::sync::watch;
@@ -35,6 +35,9 @@ pub trait Clusters: Send + Sync + 'static {
 
     /// Which nodes of the cluster run its control plane: their agents stand in first.
     fn control_plane_nodes(&self, cluster: &ClusterId, names: BTreeSet<String>);
+
+    /// On which node the pod of an agent runs whose token does not say it.
+    fn place_agent(&self, cluster: &ClusterId, pod_uid: &str, node: &NodeName);
 
     /// Asks a connected agent for a fresh token of the server's account in the cluster.
     fn request_credential<'a>(&'a self, cluster: &'a ClusterId) -> BoxFuture<'a, Result<ServerCredential, AskError>>;

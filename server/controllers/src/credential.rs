@@ -173,6 +173,7 @@ mod tests {
     use std::sync::Arc;
 
     use cattle_api::management::ClusterSpec;
+    use cattle_proto::id::NodeName;
     use tokio::sync::watch;
 
     use super::*;
@@ -200,6 +201,8 @@ mod tests {
         }
 
         fn control_plane_nodes(&self, _: &ClusterId, _: BTreeSet<String>) {}
+
+        fn place_agent(&self, _: &ClusterId, _: &str, _: &NodeName) {}
 
         fn request_credential<'a>(&'a self, _: &'a ClusterId) -> BoxFuture<'a, Result<ServerCredential, AskError>> {
             let now = Timestamp::now();

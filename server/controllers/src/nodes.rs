@@ -10,14 +10,14 @@ use std::time::Duration;
 
 use cattle_api::management::Node;
 use cattle_api::management::node::{Host, NodeSpec, NodeStatus, object_name};
-use cattle_proto::id::ClusterId;
+use cattle_proto::id::{ClusterId, NodeName};
 use cattle_store::{StoreError, Typed};
 use futures_util::StreamExt as _;
-use k8s_openapi::api::core::v1::Node as KubernetesNode;
+use k8s_openapi::api::core::v1::{Node as KubernetesNode, Pod};
 use kube::runtime::watcher::{Config, Event};
 use kube::runtime::{WatchStreamExt as _, watcher};
 use kube::{Api, Client, ResourceExt as _};
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::context::Context;
@@ -26,7 +26,7 @@ mod book;
 mod conditions;
 mod describe;
 
-pub use book::HostBook;
+pub use book::{AgentPod, HostBook, Teller};
 pub use conditions::conditions;
 use describe::{describe, is_control_plane};
 
@@ -34,12 +34,14 @@ use describe::{describe, is_control_plane};
 const RETRY: Duration = Duration::from_secs(5);
 /// Between two times of writing down what agents say: one that tells something else all the time costs no more than this.
 const HEAR: Duration = Duration::from_secs(10);
+/// For the API server's answer about a pod.
+const LOOK: Duration = Duration::from_secs(10);
 
 /// The task of one unit. Cancel-safe: it begins anew with what is stored.
 pub(crate) async fn keep(context: &Context, cluster: &ClusterId, client: &Client, stop: &CancellationToken) {
     let following = async {
         loop {
-            let error = follow(context, cluster, client).await;
+            let error = Box::pin(follow(context, cluster, client)).await;
             tracing::warn!(error = &error as &dyn std::error::Error, "cannot write down the cluster's nodes");
             tokio::time::sleep(RETRY).await;
         }
@@ -56,6 +58,7 @@ async fn follow(context: &Context, cluster: &ClusterId, client: &Client) -> Stor
     nodes.announce();
     let mut changes = context.hosts.changes();
     let api: Api<KubernetesNode> = Api::all(client.clone());
+    let pods: Api<Pod> = Api::namespaced(client.clone(), cattle_manifest::names::NAMESPACE);
     // Somebody may have said something before this began.
     let (mut waits, mut due) = (true, Instant::now());
     let mut events = std::pin::pin!(watcher(api, Config::default()).default_backoff());
@@ -75,8 +78,8 @@ async fn follow(context: &Context, cluster: &ClusterId, client: &Client) -> Stor
                 Ok(())
             }
             () = sleep_until(due), if waits => {
-                (waits, due) = (false, Instant::now() + HEAR);
-                nodes.hear().await
+                due = Instant::now() + HEAR;
+                nodes.hear(&pods).await.map(|heard| waits = heard == Heard::Later)
             }
         };
         if let Err(error) = done {
@@ -135,16 +138,49 @@ impl<'a> Nodes<'a> {
     }
 
     /// Takes in what node agents have said.
-    async fn hear(&mut self) -> Result<(), StoreError> {
-        for (name, host) in self.context.hosts.take(self.cluster) {
+    async fn hear(&mut self, pods: &Api<Pod>) -> Result<Heard, StoreError> {
+        let mut words = self.context.hosts.take(self.cluster).into_iter();
+        while let Some((teller, host)) = words.next() {
+            let name = match self.node_of(&teller, pods).await {
+                Ok(Some(name)) => name,
+                Ok(None) => continue,
+                Err(error) => {
+                    tracing::debug!(error = &error as &dyn std::error::Error, ?teller, "cannot find an agent's node");
+                    self.context.hosts.put_back(self.cluster, words.chain([(teller, host)]));
+                    return Ok(Heard::Later);
+                }
+            };
             let (spec, status) = self.known.get(&name).cloned().unwrap_or_else(|| unconfirmed(&name, &host));
             let status = NodeStatus { host: Some(host.clone()), ..status };
-            if let Err(error) = self.put(name.clone(), spec, status).await {
-                self.context.hosts.put_back(self.cluster, name, host);
+            if let Err(error) = self.put(name, spec, status).await {
+                self.context.hosts.put_back(self.cluster, words.chain([(teller, host)]));
                 return Err(error);
             }
         }
-        Ok(())
+        Ok(Heard::All)
+    }
+
+    /// The node of whoever tells something; nobody's, if the cluster has no such pod or does not let us see it.
+    async fn node_of(&self, teller: &Teller, pods: &Api<Pod>) -> Result<Option<String>, LookError> {
+        let pod = match teller {
+            Teller::Node(name) => return Ok(Some(name.clone())),
+            Teller::Pod(pod) => pod,
+        };
+        let found = match timeout(LOOK, Box::pin(pods.get_opt(&pod.name))).await.map_err(|_| LookError::Timeout)? {
+            Err(kube::Error::Api(status)) if status.is_forbidden() => {
+                tracing::warn!(
+                    pod = pod.name,
+                    "the cluster's manifest is too old for its Kubernetes: apply the current one"
+                );
+                None
+            }
+            found => found?,
+        };
+        let found = found.filter(|found| found.metadata.uid.as_ref() == Some(&pod.uid));
+        let Some(name) = found.and_then(|pod| pod.spec?.node_name) else { return Ok(None) };
+        let Ok(node) = NodeName::try_from(name.clone()) else { return Ok(None) };
+        self.context.clusters.place_agent(self.cluster, &pod.uid, &node);
+        Ok(Some(name))
     }
 
     async fn put(&mut self, name: String, spec: NodeSpec, status: NodeStatus) -> Result<(), StoreError> {
@@ -180,6 +216,23 @@ impl<'a> Nodes<'a> {
         let names = self.known.iter().filter(|(_, (spec, _))| spec.control_plane).map(|(name, _)| name.clone());
         self.context.clusters.control_plane_nodes(self.cluster, names.collect());
     }
+}
+
+/// What became of the words that waited.
+#[derive(PartialEq, Eq)]
+enum Heard {
+    All,
+    /// The cluster could not be asked about some of them.
+    Later,
+}
+
+/// Why the cluster could not be asked for a pod.
+#[derive(Debug, thiserror::Error)]
+enum LookError {
+    #[error("no answer in time")]
+    Timeout,
+    #[error("the API server does not say it")]
+    Kubernetes(#[from] kube::Error),
 }
 
 /// A node that its own agent has told of, and the cluster not yet.

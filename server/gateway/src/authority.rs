@@ -41,7 +41,10 @@ pub struct AgentIdentity {
     pub kind: AgentKind,
     /// Its pod.
     pub pod: PodName,
-    /// Its node, when the token or the pod says it.
+    /// That pod's UID.
+    pub pod_uid: String,
+    /// Its node, when the token says it, as it does from Kubernetes 1.32 on. Else it is found out later
+    /// ([`Registry::place`](crate::Registry::place)).
     pub node: Option<NodeName>,
     /// When the proof ends: seconds since 1970-01-01 UTC.
     pub expires_at: u64,

@@ -7,7 +7,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use cattle_proto::capability::Capabilities;
 use cattle_proto::handshake::{AgentKind, RejectCode};
-use cattle_proto::id::{ClusterId, InstanceId, SessionId, Software};
+use cattle_proto::id::{ClusterId, InstanceId, NodeName, SessionId, Software};
 use cattle_tunnel::Session;
 use parking_lot::Mutex;
 use prometheus_client::metrics::gauge::Gauge;
@@ -62,8 +62,8 @@ struct Entry {
 }
 
 impl Entry {
-    fn is_control_plane(&self, identity: &AgentIdentity) -> bool {
-        identity.node.as_ref().is_some_and(|node| self.control_plane.contains(node.as_str()))
+    fn is_control_plane(&self, node: Option<&NodeName>) -> bool {
+        node.is_some_and(|node| self.control_plane.contains(node.as_str()))
     }
 
     /// Takes `member` out of those that carry streams; whether it was one of them.
@@ -209,10 +209,25 @@ impl Registry {
             let Some(entry) = clusters.get_mut(cluster).filter(|entry| entry.control_plane != nodes) else { return };
             entry.control_plane = nodes;
             for member in &entry.members {
-                member.set_control_plane(entry.is_control_plane(&member.identity));
+                member.set_control_plane(entry.is_control_plane(member.node()));
             }
         }
         self.tell(cluster);
+    }
+
+    /// Takes in on which node the pod of an agent runs, whose token does not say it. The cluster's word, found by the pod's UID.
+    pub fn place(&self, cluster: &ClusterId, pod_uid: &str, node: &NodeName) {
+        let mut placed = false;
+        if let Some(entry) = self.clusters.lock().get(cluster) {
+            let members = entry.members.iter().chain(&entry.retired);
+            for member in members.filter(|member| member.identity.pod_uid == pod_uid) {
+                placed |= member.place(node);
+                member.set_control_plane(entry.is_control_plane(member.node()));
+            }
+        }
+        if placed {
+            self.tell(cluster);
+        }
     }
 
     /// Ends all sessions of a cluster at once and forgets it: it was deleted.
@@ -261,7 +276,7 @@ impl Registry {
         let present: Vec<_> = entry.members.iter().map(|other| (other.identity.kind, other.health())).collect();
         let recovers = route::has_to_recover(identity.kind, &present);
         let record = if recovers { Record::recovering(Instant::now()) } else { Record::default() };
-        let state = State::new(record, self.failing.clone(), entry.is_control_plane(&identity));
+        let state = State::new(record, self.failing.clone(), entry.is_control_plane(identity.node.as_ref()));
         let member = Arc::new(Member {
             session,
             identity,

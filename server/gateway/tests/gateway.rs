@@ -64,6 +64,7 @@ impl AgentAuthority for Authority {
                 cluster: cluster.clone(),
                 kind: if signer == "node" { AgentKind::NodeAgent } else { AgentKind::ClusterAgent },
                 pod: pod.parse().unwrap(),
+                pod_uid: format!("uid of {pod}"),
                 node: None,
                 expires_at: now.checked_add_signed(lives.parse().unwrap()).unwrap(),
             })

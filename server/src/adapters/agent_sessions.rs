@@ -83,7 +83,7 @@ impl Order {
         let open: Vec<_> = open.map(|(_, member)| (member.id(), member.rank(), member.health())).collect();
         let mut of_nodes = HashMap::new();
         for (at, (_, member)) in all.iter().enumerate() {
-            if let (AgentKind::NodeAgent, Some(node)) = (member.identity.kind, &member.identity.node) {
+            if let (AgentKind::NodeAgent, Some(node)) = (member.identity.kind, member.node()) {
                 of_nodes.entry(node.to_string()).or_insert(at);
             }
         }
@@ -97,7 +97,7 @@ fn session(rank: Option<usize>, member: &Member, in_use: bool) -> AgentSession {
     let seen = member.last_seen();
     AgentSession {
         pod: member.identity.pod.to_string(),
-        node: member.identity.node.as_ref().map(ToString::to_string),
+        node: member.node().map(ToString::to_string),
         software: member.software.to_string(),
         since: at(member.since),
         state,

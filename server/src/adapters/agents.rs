@@ -74,6 +74,7 @@ impl Agents {
             cluster: cluster.clone(),
             kind: claims.kind,
             pod: claims.pod,
+            pod_uid: claims.pod_uid,
             node: claims.node,
             expires_at: claims.expires_at,
         })

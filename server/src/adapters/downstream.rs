@@ -11,7 +11,7 @@ use cattle_controllers::{
     AskError, Bearer, Clusters, Link, ProbeError, ServerCredential, clusters::BoxFuture, health::PROBE_TIMEOUT,
 };
 use cattle_gateway::Gateway;
-use cattle_proto::id::ClusterId;
+use cattle_proto::id::{ClusterId, NodeName};
 use cattle_proxy::{Proxy, Upstream, UpstreamBody, UpstreamError};
 use cattle_runtime::ErrorChain as _;
 use http::{Request, Response, StatusCode, header::AUTHORIZATION};
@@ -96,6 +96,10 @@ impl Clusters for Downstream {
 
     fn control_plane_nodes(&self, cluster: &ClusterId, names: BTreeSet<String>) {
         self.gateway.registry().set_control_plane(cluster, names);
+    }
+
+    fn place_agent(&self, cluster: &ClusterId, pod_uid: &str, node: &NodeName) {
+        self.gateway.registry().place(cluster, pod_uid, node);
     }
 
     fn request_credential<'a>(&'a self, cluster: &'a ClusterId) -> BoxFuture<'a, Result<ServerCredential, AskError>> {

@@ -1,7 +1,7 @@
 //! What node agents say of their hosts, on its way to the controllers.
 
 use cattle_api::management::node::{Disk, Host};
-use cattle_controllers::nodes::HostBook;
+use cattle_controllers::nodes::{AgentPod, HostBook, Teller};
 use cattle_gateway::AgentIdentity;
 use cattle_proto::{
     control::Facts,
@@ -16,9 +16,13 @@ const TEXT: usize = 256;
 
 /// Takes down the facts of a node agent. Which node they are of is what its token proves, never what it says.
 pub fn take_down(hosts: &HostBook, identity: &AgentIdentity, facts: &Facts) {
-    let (AgentKind::NodeAgent, Some(node)) = (identity.kind, &identity.node) else { return };
+    if identity.kind != AgentKind::NodeAgent {
+        return;
+    }
+    let pod = || AgentPod { name: identity.pod.to_string(), uid: identity.pod_uid.clone() };
+    let teller = identity.node.as_ref().map_or_else(|| Teller::Pod(pod()), |node| Teller::Node(node.to_string()));
     match facts.read() {
-        Ok(facts) => hosts.tell(&identity.cluster, node.to_string(), host(facts)),
+        Ok(facts) => hosts.tell(&identity.cluster, teller, host(facts)),
         Err(error) => tracing::warn!(cluster = %identity.cluster, pod = %identity.pod, %error, "facts of a node agent"),
     }
 }

@@ -1,11 +1,11 @@
 //! One session in the registry.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use cattle_proto::capability::Capabilities;
 use cattle_proto::control::Heartbeat;
-use cattle_proto::id::{InstanceId, SessionId, Software};
+use cattle_proto::id::{InstanceId, NodeName, SessionId, Software};
 use cattle_tunnel::Session;
 use parking_lot::Mutex;
 use tokio::sync::mpsc;
@@ -44,6 +44,8 @@ pub(super) struct State {
     failing: Failing,
     seen: Mutex<Option<Seen>>,
     control_plane: AtomicBool,
+    /// Where its pod was found, if its token does not say it.
+    placed: OnceLock<NodeName>,
     heartbeat: Mutex<Option<(Heartbeat, u64)>>,
     superseded: CancellationToken,
 }
@@ -64,6 +66,7 @@ impl State {
             failing,
             seen: Mutex::default(),
             control_plane: AtomicBool::new(control_plane),
+            placed: OnceLock::new(),
             heartbeat: Mutex::default(),
             superseded: CancellationToken::new(),
         }
@@ -98,6 +101,12 @@ impl Member {
     #[must_use]
     pub fn id(&self) -> SessionId {
         self.session.handle().id()
+    }
+
+    /// The node of its pod: as its token says, else as its cluster did.
+    #[must_use]
+    pub fn node(&self) -> Option<&NodeName> {
+        self.identity.node.as_ref().or_else(|| self.state.placed.get())
     }
 
     /// The last heartbeat and when it came; seconds since 1970-01-01 UTC.
@@ -143,6 +152,11 @@ impl Member {
     pub(super) fn supersede(&self) {
         self.session.handle().refuse_streams();
         self.state.superseded.cancel();
+    }
+
+    /// Whether that is news.
+    pub(super) fn place(&self, node: &NodeName) -> bool {
+        self.identity.node.is_none() && self.state.placed.set(node.clone()).is_ok()
     }
 
     pub(super) fn set_control_plane(&self, control_plane: bool) {
