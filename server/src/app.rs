@@ -12,7 +12,7 @@ use cattle_apiserver::{ApiServer, Hooks};
 use cattle_audit::{AuditError, Denials, FileSink, FileSinkConfig};
 use cattle_auth::{Access, AccessWatcher, Authenticator, Login, Passwords, Revocations};
 use cattle_controllers::{ClusterControllers, Context, nodes::HostBook, registration::Registrations, unit::UnitTask};
-use cattle_gateway::{Gateway, GatewayConfig};
+use cattle_gateway::{Gateway, GatewayConfig, Sessions};
 use cattle_proxy::{Dependencies, Limits, Metrics, Proxy};
 use cattle_runtime::Runtime;
 use cattle_store::{SqliteStore, Store, Typed, sqlite::OpenError};
@@ -258,6 +258,7 @@ impl Parts {
         let config = GatewayConfig { drain: Arc::new(drain.clone()), ..GatewayConfig::default() };
         config.metrics.register(registry.sub_registry_with_prefix("cattle_gateway"));
         let gateway = Gateway::new(config, Arc::new(agents), Arc::clone(&credentials) as _);
+        registry.sub_registry_with_prefix("cattle_gateway").register_collector(Box::new(Sessions::new(&gateway)));
         let access = Access::new();
         let directory = Directory::new(access.clone());
         let late = Downstream::late(gateway.clone(), credentials, rebinding);

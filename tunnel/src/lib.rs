@@ -54,6 +54,7 @@ mod keepalive;
 mod message;
 mod metrics;
 mod mux;
+mod numbers;
 mod outbox;
 mod ping;
 mod queue;
@@ -73,8 +74,9 @@ pub use handshake::{AgentEnd, Greeting, HandshakeError, ServerEnd, connect, rece
 pub use incoming::{Incoming, PendingStream};
 pub use keepalive::KeepaliveTimes;
 pub use message::FrameError;
-pub use metrics::{Metrics, ReasonLabel};
+pub use metrics::{Metrics, ReasonLabel, ResetLabel};
 pub use mux::Driver;
+pub use numbers::SessionNumbers;
 pub use session::{OpenError, Session, SessionHandle};
 pub use splice::{SpliceCause, SpliceError, Spliced, splice};
 pub use stream::TunnelStream;

@@ -19,6 +19,10 @@ pub struct Metrics {
     pub bytes_read: Counter,
     /// Bytes written to streams.
     pub bytes_written: Counter,
+    /// Streams that were reset, by which end.
+    pub streams_reset: Family<ResetLabel, Counter>,
+    /// Times that a writer had to wait for the peer's reader.
+    pub stalls: Counter,
     /// Sessions whose handshake succeeded.
     pub sessions_opened: Counter,
     /// Sessions that ended, by reason.
@@ -32,6 +36,13 @@ pub struct ReasonLabel {
     pub reason: &'static str,
 }
 
+/// Which end reset a stream.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct ResetLabel {
+    /// `own` or `peer`.
+    pub by: &'static str,
+}
+
 impl Metrics {
     /// Registers every counter in `registry`, under the prefix the caller chose.
     pub fn register(&self, registry: &mut Registry) {
@@ -39,8 +50,15 @@ impl Metrics {
         registry.register("streams_closed", "Streams dropped", self.streams_closed.clone());
         registry.register("stream_bytes_read", "Bytes read from streams", self.bytes_read.clone());
         registry.register("stream_bytes_written", "Bytes written to streams", self.bytes_written.clone());
+        registry.register("streams_reset", "Streams that were reset, by which end", self.streams_reset.clone());
+        let help = "Times that a writer had to wait for the peer's reader";
+        registry.register("stream_stalls", help, self.stalls.clone());
         registry.register("sessions_opened", "Sessions whose handshake succeeded", self.sessions_opened.clone());
         registry.register("sessions_closed", "Sessions that ended, by reason", self.sessions_closed.clone());
+    }
+
+    pub(crate) fn stream_reset(&self, by: &'static str) {
+        self.streams_reset.get_or_create(&ResetLabel { by }).inc();
     }
 
     pub(crate) fn session_closed(&self, reason: &CloseReason) {

@@ -13,6 +13,7 @@ use crate::CloseReason;
 use crate::drain::{Drain, DrainStep, Drained};
 use crate::message::{FrameError, read_frame, write_frame};
 use crate::mux::Open;
+use crate::numbers::SessionNumbers;
 use crate::shared::Shared;
 use crate::stream::TunnelStream;
 
@@ -45,6 +46,12 @@ impl SessionHandle {
     #[must_use]
     pub fn round_trip(&self) -> Option<Duration> {
         self.shared.wire.round_trip()
+    }
+
+    /// What the session has done so far.
+    #[must_use]
+    pub fn numbers(&self) -> SessionNumbers {
+        self.shared.numbers.now()
     }
 
     /// Why the session has ended, if it has.

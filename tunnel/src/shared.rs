@@ -14,6 +14,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::keepalive::Progress;
+use crate::numbers::Numbers;
 use crate::{CloseReason, SessionConfig};
 
 /// Bytes of streams' data that may be between the streams and the socket: no more than keeps the socket busy.
@@ -35,6 +36,7 @@ pub(crate) struct Shared {
     /// Asks the driver to close the session.
     pub(crate) close: CancellationToken,
     pub(crate) wire: Wire,
+    pub(crate) numbers: Numbers,
     streams: Mutex<HashMap<u32, Arc<StreamState>>>,
     blocked: Mutex<Vec<Arc<StreamState>>>,
     resets: Mutex<Vec<u32>>,
@@ -110,6 +112,7 @@ impl Shared {
             slots: Arc::new(Semaphore::new(slots)),
             close: CancellationToken::new(),
             wire: Wire::default(),
+            numbers: Numbers::default(),
             streams: Mutex::default(),
             blocked: Mutex::default(),
             resets: Mutex::default(),
@@ -128,6 +131,7 @@ impl Shared {
         let state = Arc::new(StreamState::default());
         self.streams.lock().insert(id, Arc::clone(&state));
         self.config.metrics.streams_opened.inc();
+        self.numbers.streams_opened.fetch_add(1, Ordering::Relaxed);
         if counted {
             self.open.send_modify(|open| *open += 1);
         }
@@ -137,6 +141,7 @@ impl Shared {
     pub(crate) fn stream_dropped(&self, id: u32, counted: bool) {
         self.streams.lock().remove(&id);
         self.config.metrics.streams_closed.inc();
+        self.numbers.streams_closed.fetch_add(1, Ordering::Relaxed);
         if counted {
             self.open.send_modify(|open| *open = open.saturating_sub(1));
         }
@@ -160,9 +165,34 @@ impl Shared {
     /// The peer has reset stream `id`.
     pub(crate) fn saw_reset(&self, id: u32) {
         if let Some(state) = self.streams.lock().get(&id) {
-            state.reset.store(true, Ordering::Release);
+            if !state.reset.swap(true, Ordering::AcqRel) {
+                self.config.metrics.stream_reset("peer");
+                self.numbers.resets_received.fetch_add(1, Ordering::Relaxed);
+            }
             state.gone.wake();
         }
+    }
+
+    /// This end drops a stream of which not all has been said.
+    pub(crate) fn count_reset(&self) {
+        self.config.metrics.stream_reset("own");
+        self.numbers.resets_sent.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn count_read(&self, bytes: usize) {
+        self.config.metrics.bytes_read.inc_by(bytes as u64);
+        self.numbers.bytes_read.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+
+    pub(crate) fn count_written(&self, bytes: usize) {
+        self.config.metrics.bytes_written.inc_by(bytes as u64);
+        self.numbers.bytes_written.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+
+    /// A writer has to wait for the peer's reader.
+    pub(crate) fn count_stall(&self) {
+        self.config.metrics.stalls.inc();
+        self.numbers.stalls.fetch_add(1, Ordering::Relaxed);
     }
 
     // === resets that yamux does not send ===

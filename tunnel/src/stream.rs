@@ -32,6 +32,8 @@ pub struct TunnelStream {
     state: Arc<StreamState>,
     role: Role,
     shut_down: bool,
+    /// The last write waits for the peer's reader.
+    stalled: bool,
     read: u64,
     written: u64,
     /// Kept for their drops: places in the session's and the process's count of streams.
@@ -53,7 +55,7 @@ pub(crate) enum Role {
 impl TunnelStream {
     pub(crate) fn new(inner: yamux::Stream, shared: Arc<Shared>, role: Role, permits: Permits) -> Self {
         let state = shared.stream_opened(inner.id().val(), role == Role::Data);
-        Self { inner, shared, state, role, shut_down: false, read: 0, written: 0, _permits: permits }
+        Self { inner, shared, state, role, shut_down: false, stalled: false, read: 0, written: 0, _permits: permits }
     }
 
     /// Number of the stream in its session, for logs.
@@ -132,7 +134,7 @@ impl AsyncRead for TunnelStream {
             Poll::Ready(Ok(n)) if n > 0 => {
                 buf.advance(n);
                 this.read += n as u64;
-                this.shared.config.metrics.bytes_read.inc_by(n as u64);
+                this.shared.count_read(n);
                 Poll::Ready(Ok(()))
             }
             Poll::Ready(_) => Poll::Ready(this.end_of_reading()),
@@ -163,10 +165,15 @@ impl AsyncWrite for TunnelStream {
         if taken < chunk.len() {
             this.shared.queue_kept(&this.state, chunk.len() - taken);
         }
-        match ready!(polled) {
+        if polled.is_pending() && !std::mem::replace(&mut this.stalled, true) {
+            this.shared.count_stall();
+        }
+        let written = ready!(polled);
+        this.stalled = false;
+        match written {
             Ok(n) => {
                 this.written += n as u64;
-                this.shared.config.metrics.bytes_written.inc_by(n as u64);
+                this.shared.count_written(n);
                 Poll::Ready(Ok(n))
             }
             Err(_) => Poll::Ready(Err(this.write_error())),
@@ -198,6 +205,9 @@ impl Drop for TunnelStream {
         let id = self.id();
         let fin = self.state.fin.load(Ordering::Acquire);
         let over = self.shared.is_closed() || self.state.reset.load(Ordering::Acquire);
+        if !(over || self.shut_down && fin) {
+            self.shared.count_reset();
+        }
         match (self.shut_down, fin) {
             _ if over => {}
             // The peer has closed its half, this end has not: yamux would close it as if all had been said.

@@ -6,6 +6,7 @@ use std::time::Duration;
 use cattle_proto::id::ClusterId;
 use cattle_proto::stream::{StreamHeader, Target};
 use tokio::sync::{Semaphore, watch};
+use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 
 use crate::authority::{AgentAuthority, SessionEvents};
@@ -73,9 +74,11 @@ impl Gateway {
     /// # Errors
     /// As there.
     pub async fn dial_with(&self, cluster: &ClusterId, header: StreamHeader) -> Result<Dialed, DialError> {
+        let begun = Instant::now();
         let dialed = dial(&self.inner.registry, cluster, header).await;
         let outcome = dialed.as_ref().map_or_else(|error| error.outcome(), |_| DialOutcome::Opened);
-        self.inner.config.metrics.dialed(outcome);
+        self.inner.config.metrics.dialed(outcome, begun.elapsed());
+        self.inner.registry.dialed(cluster, outcome, begun.elapsed());
         dialed
     }
 

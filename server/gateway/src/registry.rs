@@ -3,24 +3,27 @@
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use cattle_proto::capability::Capabilities;
 use cattle_proto::handshake::{AgentKind, RejectCode};
 use cattle_proto::id::{ClusterId, InstanceId, NodeName, SessionId, Software};
-use cattle_tunnel::Session;
+use cattle_tunnel::{CloseReason, Session};
 use parking_lot::Mutex;
 use prometheus_client::metrics::gauge::Gauge;
 use tokio::sync::{broadcast, mpsc, watch};
 use tokio::time::Instant;
 
 mod member;
+mod numbers;
 
 pub(crate) use self::member::Command;
 use self::member::State;
 pub use self::member::{Member, Seen};
+pub(crate) use self::numbers::ClusterNumbers;
 use crate::authority::AgentIdentity;
 use crate::health::{Evidence, Record};
+use crate::metrics::DialOutcome;
 use crate::route::{self, Candidate};
 
 /// Most clusters that are remembered without a session. Who knocks under invented names must not fill the memory.
@@ -59,6 +62,7 @@ struct Entry {
     last_reject: Option<LastReject>,
     /// Names of the nodes that run the control plane.
     control_plane: BTreeSet<String>,
+    numbers: ClusterNumbers,
 }
 
 impl Entry {
@@ -202,6 +206,27 @@ impl Registry {
         }
     }
 
+    /// Takes down how a dial came out, and how long it took.
+    pub(crate) fn dialed(&self, cluster: &ClusterId, outcome: DialOutcome, time: Duration) {
+        // Who asks for a cluster that has no agent, or that there is not, leaves nothing here.
+        if let Some(entry) = self.clusters.lock().get_mut(cluster) {
+            entry.numbers.dialed(outcome, time);
+        }
+    }
+
+    /// Takes down why a session has ended.
+    pub(crate) fn ended(&self, cluster: &ClusterId, reason: &CloseReason) {
+        if let Some(entry) = self.clusters.lock().get_mut(cluster) {
+            entry.numbers.ended(reason);
+        }
+    }
+
+    /// The numbers and the sessions of every cluster.
+    pub(crate) fn numbers(&self) -> Vec<(ClusterId, ClusterNumbers, Vec<Arc<Member>>)> {
+        let clusters = self.clusters.lock();
+        clusters.iter().map(|(id, entry)| (id.clone(), entry.numbers.clone(), entry.members.clone())).collect()
+    }
+
     /// Takes in which nodes of the cluster run its control plane: their agents stand in first.
     pub fn set_control_plane(&self, cluster: &ClusterId, nodes: BTreeSet<String>) {
         {
@@ -288,6 +313,7 @@ impl Registry {
             state: Arc::new(state),
             commands,
         });
+        entry.numbers.sessions += 1;
         if entry.members.is_empty() {
             entry.since = Some(member.since);
             entry.last_reject = None;

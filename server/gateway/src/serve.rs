@@ -45,7 +45,7 @@ where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let ServerEnd { session, control, driver, capabilities } = end;
-    let handle = session.handle().clone();
+    let (handle, cluster) = (session.handle().clone(), identity.cluster.clone());
     let serving = async {
         let Ok(Ok(control)) = timeout(CONTROL_TIME, control.arrive()).await else {
             handle.close();
@@ -72,6 +72,7 @@ where
         end
     };
     let (reason, end) = tokio::join!(Box::pin(driver.run()), Box::pin(serving));
+    inner.registry.ended(&cluster, &reason);
     if matches!(reason, CloseReason::Closed | CloseReason::PeerClosed) {
         tracing::info!(?end, %reason, "agent disconnected");
     } else {

@@ -219,6 +219,14 @@ async fn serve(listener: TcpListener, gateway: Gateway) {
     }
 }
 
+/// The numbers of clusters and sessions, as Prometheus gets them.
+fn scrape(gateway: &Gateway) -> String {
+    let (mut registry, mut text) = (prometheus_client::registry::Registry::default(), String::new());
+    registry.register_collector(Box::new(cattle_gateway::Sessions::new(gateway)));
+    prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
+    text
+}
+
 fn heartbeat(sequence: u64) -> AgentMessage {
     AgentMessage::Heartbeat(Heartbeat { sequence, streams: 0 })
 }
@@ -280,9 +288,29 @@ async fn an_agent_connects_and_streams_reach_it() {
     let member = rig.gateway.registry().members(&id).remove(0);
     assert_eq!(member.heartbeat().unwrap().0.sequence, 7);
 
+    let labels = r#"{cluster="c-abcde",agent="cluster-agent",pod="pod-1",node=""}"#;
+    let cluster_labels = r#"{cluster="c-abcde"}"#;
+    let shown = scrape(&rig.gateway);
+    for line in [
+        format!("cluster_connected{cluster_labels} 1"),
+        format!("cluster_sessions_opened_total{cluster_labels} 1.0"),
+        r#"cluster_dials_total{cluster="c-abcde",outcome="Opened"} 1.0"#.to_owned(),
+        format!("session_healthy{labels} 1.0"),
+        // The control stream and the one of the echo, whose five bytes went each way.
+        format!("session_streams_opened_total{labels} 2"),
+        format!("session_resets_received_total{labels} 0"),
+    ] {
+        assert!(shown.lines().any(|other| other == line), "no {line} in\n{shown}");
+    }
+
     agent.session.close();
     rig.until(|rig| matches!(rig.gateway.registry().link(&id), Link::Disconnected { since: Some(_), .. })).await;
     assert!(matches!(rig.gateway.dial(&id).await.unwrap_err(), DialError::NotConnected { since: Some(_) }));
+    let ended = r#"cluster_sessions_closed_total{cluster="c-abcde",reason="peer_closed"} 1.0"#;
+    rig.eventually("the end is counted", |rig| scrape(&rig.gateway).lines().any(|line| line == ended)).await;
+    let shown = scrape(&rig.gateway);
+    assert!(shown.contains(&format!("cluster_connected{cluster_labels} 0\n")) && !shown.contains("pod-1"), "{shown}");
+    assert!(shown.contains(r#"cluster_dials_total{cluster="c-abcde",outcome="NotConnected"} 1.0"#), "{shown}");
 }
 
 #[tokio::test]
