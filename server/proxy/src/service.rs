@@ -125,7 +125,7 @@ impl Proxy {
     {
         let id = AuditId::new();
         // Session and stream are filled in by the dialer, when the request opens a connection of its own.
-        let span = tracing::debug_span!(
+        let span = tracing::info_span!(
             "proxy",
             request = %id,
             user = user.name(),
