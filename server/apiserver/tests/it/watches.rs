@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use axum::body::Body;
 use cattle_store::sqlite::Options;
@@ -122,6 +123,20 @@ async fn a_timeout_ends_a_watch_quietly() {
     let world = World::new().await;
     let mut watch = Watch::open(&world, ADMIN, "timeoutSeconds=1").await;
     assert_eq!(watch.next().await, None);
+}
+
+#[tokio::test]
+async fn a_watch_without_news_says_how_far_it_has_come() {
+    let world = World::new().await;
+    let mut watch = Watch::open(&world, ADMIN, "allowWatchBookmarks=true&fieldSelector=metadata.name%3Dc-bbbbb").await;
+    // Nothing that it is to show.
+    world.cluster("c-aaaaa").await;
+    let now = cattle_store::Store::revision(world.store.as_ref()).0;
+    tokio::time::pause();
+    tokio::time::advance(Duration::from_secs(30)).await;
+    let mark = watch.next().await.unwrap();
+    assert_eq!((&mark["type"], &mark["object"]["kind"]), (&json!("BOOKMARK"), &json!("Cluster")));
+    assert_eq!((version(&mark["object"]), mark["object"]["metadata"]["annotations"].is_null()), (now, true));
 }
 
 #[tokio::test]
