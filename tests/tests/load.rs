@@ -7,7 +7,6 @@ use std::{sync::Arc, time::Duration};
 use anyhow::{Context, ensure};
 use bytes::Bytes;
 use cattle_harness::{ControlPlane, wait_for};
-use cattle_matrix::Tier;
 use cattle_tests::{Member, Memory, Relay, Server, changes};
 use futures_util::{Stream, StreamExt as _};
 use serde_json::{Value, json};
@@ -20,30 +19,14 @@ const LONG: Duration = Duration::from_secs(300);
 const GROWTH: u64 = 32 * MIB;
 const EVENTS: usize = 40;
 
-/// How much is tried: a slice in every run, all of it when asked for.
-struct Size {
-    objects: usize,
-    bytes: usize,
-    watches: usize,
-}
-
-impl Size {
-    fn of_this_run() -> Self {
-        Tier::of_this_run().pick(
-            Self { objects: 20_000, bytes: 8 * 1024, watches: 500 },
-            // Fewer and larger: an answer that were held in memory would be far beyond the limit all the same.
-            Self { objects: 2_000, bytes: 40 * 1024, watches: 100 },
-        )
-    }
-
-    fn total(&self) -> u64 {
-        (self.objects * self.bytes) as u64
-    }
-}
+/// A list of these many objects, each with these many bytes.
+const OBJECTS: usize = 20_000;
+const BYTES: usize = 8 * 1024;
+const TOTAL: u64 = (OBJECTS * BYTES) as u64;
+const WATCHES: usize = 500;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nothing_is_held_back_and_nobody_waits_for_a_slow_reader() -> anyhow::Result<()> {
-    let size = Size::of_this_run();
     let mut server = Server::start().await?;
     let mut member = Member::join(&server, "large").await?;
     // What the API server has sent is what came through here.
@@ -54,23 +37,23 @@ async fn nothing_is_held_back_and_nobody_waits_for_a_slow_reader() -> anyhow::Re
         member.kubectl(&server, server.admin(), ["get", "namespace", "default"]).await
     })
     .await?;
-    seed(&member.control_plane, &size).await?;
+    seed(&member.control_plane).await?;
 
-    a_large_answer_passes_through(&mut server, &member, &relay, &size).await?;
-    a_stalled_reader_costs_its_own_window(&mut server, &member, &relay, &size).await?;
-    watches_do_not_wait_for_each_other(&mut server, &member, &size).await
+    a_large_answer_passes_through(&mut server, &member, &relay).await?;
+    a_stalled_reader_costs_its_own_window(&mut server, &member, &relay).await?;
+    watches_do_not_wait_for_each_other(&mut server, &member).await
 }
 
 /// Writes the objects directly, many at once.
-async fn seed(control_plane: &ControlPlane, size: &Size) -> anyhow::Result<()> {
+async fn seed(control_plane: &ControlPlane) -> anyhow::Result<()> {
     let http = control_plane.http()?;
     let base = control_plane.url();
     let namespace = json!({ "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": "large" } });
     http.post(format!("{base}/api/v1/namespaces")).json(&namespace).send().await?.error_for_status()?;
-    let data = Arc::new("x".repeat(size.bytes));
+    let data = Arc::new("x".repeat(BYTES));
     let mut writers = JoinSet::new();
     for writer in 0..16 {
-        let (http, base, data, objects) = (http.clone(), base.clone(), Arc::clone(&data), size.objects);
+        let (http, base, data, objects) = (http.clone(), base.clone(), Arc::clone(&data), OBJECTS);
         writers.spawn(async move {
             for number in (writer..objects).step_by(16) {
                 let object = json!({
@@ -90,18 +73,13 @@ async fn seed(control_plane: &ControlPlane, size: &Size) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn a_large_answer_passes_through(
-    server: &mut Server,
-    member: &Member,
-    relay: &Relay,
-    size: &Size,
-) -> anyhow::Result<()> {
+async fn a_large_answer_passes_through(server: &mut Server, member: &Member, relay: &Relay) -> anyhow::Result<()> {
     let memory = Memory::watch(server.process().id())?;
     let before = relay.received();
     let mut body = configmaps(server, member).await?;
     let first = body.next().await.context("the answer is empty")??;
     let sent = relay.received() - before;
-    ensure!(sent < size.total(), "the API server had sent all of it ({sent} bytes) before the first byte arrived");
+    ensure!(sent < TOTAL, "the API server had sent all of it ({sent} bytes) before the first byte arrived");
     let (mut read, mut items) = (first.len() as u64, count(&first));
     let mut carry = first;
     let all = async {
@@ -117,8 +95,8 @@ async fn a_large_answer_passes_through(
         anyhow::Ok(())
     };
     tokio::time::timeout(LONG, all).await.context("the answer does not end")??;
-    ensure!(read > size.total(), "{read} bytes of more than {}", size.total());
-    ensure!(items == size.objects, "{items} objects instead of {}", size.objects);
+    ensure!(read > TOTAL, "{read} bytes of more than {TOTAL}");
+    ensure!(items == OBJECTS, "{items} objects instead of {OBJECTS}");
     let grown = memory.grown()?;
     println!("a fast reader of {read} bytes: the server grew by {} KiB", grown / 1024);
     ensure!(grown < GROWTH, "the server grew by {grown} bytes for a fast reader");
@@ -129,7 +107,6 @@ async fn a_stalled_reader_costs_its_own_window(
     server: &mut Server,
     member: &Member,
     relay: &Relay,
-    size: &Size,
 ) -> anyhow::Result<()> {
     let memory = Memory::watch(server.process().id())?;
     let before = relay.received();
@@ -151,7 +128,7 @@ async fn a_stalled_reader_costs_its_own_window(
     .await?;
     let grown = memory.grown()?;
     println!("a stalled reader: {sent} bytes were sent, the server grew by {} KiB", grown / 1024);
-    ensure!(sent < size.total(), "all of it is somewhere on the way: {sent} bytes");
+    ensure!(sent < TOTAL, "all of it is somewhere on the way: {sent} bytes");
     ensure!(grown < GROWTH, "the server grew by {grown} bytes for a stalled reader");
     // Others do not notice.
     for _ in 0..20 {
@@ -167,11 +144,11 @@ async fn a_stalled_reader_costs_its_own_window(
         anyhow::Ok(read)
     };
     let read = tokio::time::timeout(LONG, rest).await.context("the reader never gets the rest")??;
-    ensure!(read > size.total() - MIB, "the rest has {read} bytes only");
+    ensure!(read > TOTAL - MIB, "the rest has {read} bytes only");
     Ok(())
 }
 
-async fn watches_do_not_wait_for_each_other(server: &mut Server, member: &Member, size: &Size) -> anyhow::Result<()> {
+async fn watches_do_not_wait_for_each_other(server: &mut Server, member: &Member) -> anyhow::Result<()> {
     let admin = server.admin().token.clone();
     let base = format!("{}{}", server.url(), member.path("/api/v1/namespaces"));
     let url = format!("{base}/default/configmaps");
@@ -188,10 +165,10 @@ async fn watches_do_not_wait_for_each_other(server: &mut Server, member: &Member
     let memory = Memory::watch(server.process().id())?;
     let mut watches = JoinSet::new();
     let mut clients = Vec::new();
-    for _ in 0..size.watches.div_ceil(100) {
+    for _ in 0..WATCHES.div_ceil(100) {
         clients.push(client(server)?);
     }
-    for number in 0..size.watches {
+    for number in 0..WATCHES {
         let query = format!("watch=true&resourceVersion={version}&fieldSelector=metadata.name%3Dwatched");
         let request = clients[number / 100].get(format!("{url}?{query}")).bearer_auth(&admin);
         let answer = request.send().await?.error_for_status().with_context(|| format!("watch {number}"))?;
@@ -213,7 +190,7 @@ async fn watches_do_not_wait_for_each_other(server: &mut Server, member: &Member
     };
     tokio::time::timeout(LONG, all).await.context("watches wait for a reader that does not read")??;
     let grown = memory.grown()?;
-    println!("{} watches: the server grew by {} KiB", size.watches, grown / 1024);
+    println!("{} watches: the server grew by {} KiB", WATCHES, grown / 1024);
     drop(stalled);
     Ok(())
 }
