@@ -89,19 +89,13 @@ $(TOOLS)/bin/cargo-deny:
 	env -u CARGO_TARGET_DIR cargo install cargo-deny --version $(CARGO_DENY) --locked --root $(TOOLS) \
 	  --config 'build.target="$(TRIPLE)"'
 
-# Tests with nodes wait for most of their time, so they run beside the others. A test compares this list with them.
-NODE_TESTS := demo node_agents nodes pods
-
+# ONLY=PATTERN runs what has the pattern in its name.
 test: check assets
-	@log=$$(mktemp); echo "tests with nodes ($(NODE_TESTS)) run beside the others; their output comes at the end"; \
-	cargo test --workspace --locked $(NODE_TESTS:%=--test %) >$$log 2>&1 & nodes=$$!; \
-	CATTLE_NODES=beside cargo test --workspace --locked; others=$$?; \
-	wait $$nodes; nodes=$$?; cat $$log; rm -f $$log; \
-	if [ $$others -ne 0 ] || [ $$nodes -ne 0 ]; then echo "failed: others $$others, with nodes $$nodes"; exit 1; fi
+	$(PROGRAMS)/cattle-test slice $(if $(ONLY),--only '$(ONLY)')
 
-# ONLY=PATTERN runs what has the pattern in its name. The report is complete, and written, only without it.
+# The report is complete, and written, only without ONLY.
 test-long: check assets
-	$(PROGRAMS)/cattle-test-long $(if $(ONLY),--only '$(ONLY)')
+	$(PROGRAMS)/cattle-test long $(if $(ONLY),--only '$(ONLY)')
 
 fuzz: $(TOOLS)/bin/cargo-fuzz
 	cargo run --manifest-path proto/fuzz/Cargo.toml --target-dir $(CATTLE_CACHE)/fuzz --example corpus

@@ -76,12 +76,8 @@ impl Default for NodesOptions {
 }
 
 impl Nodes {
-    /// Why there are to be no nodes, if so: tests print it and skip. `CATTLE_NODES=beside` says that `make test` runs the tests
-    /// with nodes in a process beside this one.
+    /// Why there can be no nodes, if so: tests print it and skip.
     pub fn unavailable() -> Option<String> {
-        if std::env::var_os("CATTLE_NODES").is_some_and(|value| value == "beside") {
-            return Some("tests with nodes run beside the others (CATTLE_NODES=beside)".to_owned());
-        }
         if !nix::unistd::geteuid().is_root() {
             return Some("nodes need root: network namespaces, mounts and cgroups".to_owned());
         }

@@ -19,7 +19,7 @@ pub(crate) struct Checkout {
 impl Checkout {
     /// Looks at the tree. `report` may differ from the commit: it is what the last run wrote.
     pub(crate) fn look(report: &Path) -> anyhow::Result<Self> {
-        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize()?;
+        let root = root()?;
         let git = |arguments: &[&str]| -> anyhow::Result<String> {
             let output =
                 Command::new("git").arg("-C").arg(&root).args(arguments).output().context("git cannot be run")?;
@@ -36,6 +36,11 @@ impl Checkout {
         let dirty = if self.changed.is_empty() { "" } else { "-changed" };
         Path::new("test-long").join(format!("{}-{seed}{dirty}", &self.commit[..self.commit.len().min(12)]))
     }
+}
+
+/// The root of the tree that this program was built in.
+pub(crate) fn root() -> anyhow::Result<PathBuf> {
+    Ok(Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize()?)
 }
 
 /// The files that `git status --porcelain` names, but for the report.

@@ -31,19 +31,23 @@ pub(crate) async fn tests_of(binary: &Binary) -> anyhow::Result<Vec<String>> {
     Ok(listed(&list(&[]).await?, &list(&["--ignored"]).await?))
 }
 
-/// Runs `unit` with its output in `log`.
+/// Runs `unit` with its output in `log`, with a seed over all of its matrix.
 ///
 /// Cancel safe: a unit that is dropped while it runs is ended with all its processes, and has no outcome.
 pub(crate) async fn run(
     unit: &Unit,
     root: &Path,
     log: &Path,
-    seed: Seed,
+    all: Option<Seed>,
     deadline: Duration,
 ) -> anyhow::Result<Outcome> {
     let file = File::create(log).with_context(|| format!("{}", log.display()))?;
     let mut command = command(unit, root);
-    command.env(Tier::VARIABLE, "1").env(Seed::VARIABLE, seed.to_string());
+    if let Some(seed) = all {
+        command.env(Tier::VARIABLE, "1").env(Seed::VARIABLE, seed.to_string());
+    }
+    // As cargo sets it for what it runs (`.cargo/config.toml`).
+    command.env("RUST_LIB_BACKTRACE", "0");
     command.stdin(Stdio::null()).stdout(file.try_clone()?).stderr(file).process_group(0);
     let begun = Instant::now();
     let mut group = Group(command.spawn().with_context(|| format!("{} cannot be run", unit.name()))?);
@@ -125,7 +129,7 @@ mod tests {
     async fn outcome(script: &str, deadline: Duration) -> Outcome {
         let (unit, directory) = unit(script);
         let log = directory.join("log");
-        let outcome = run(&unit, &directory, &log, "7".parse().unwrap(), deadline).await.unwrap();
+        let outcome = run(&unit, &directory, &log, Some("7".parse().unwrap()), deadline).await.unwrap();
         std::fs::remove_dir_all(directory).unwrap();
         outcome
     }

@@ -17,7 +17,7 @@ use crate::say;
 use crate::unit::{Unit, units_of};
 
 /// The shell's code for a program that Ctrl-C ended.
-const INTERRUPTED: u8 = 130;
+pub(crate) const INTERRUPTED: u8 = 130;
 
 /// Runs what is left, and reports.
 pub(crate) async fn run(args: &Args) -> anyhow::Result<ExitCode> {
@@ -77,7 +77,7 @@ async fn run_all(
         let log = ledger.log(&name);
         let outcome = tokio::select! {
             // Dropping the unit ends its processes; it has no result then.
-            outcome = runner::run(unit, &checkout.root, &log, seed, args.deadline()) => outcome?,
+            outcome = runner::run(unit, &checkout.root, &log, Some(seed), args.deadline()) => outcome?,
             interrupted = tokio::signal::ctrl_c() => { interrupted?; return Ok(false) }
             _ = terminated.recv() => return Ok(false),
         };

@@ -1,11 +1,10 @@
-//! The command line.
+//! The command line of the long tests.
 
 use std::path::PathBuf;
 use std::time::Duration;
 
 /// Runs every test over all of its matrix, and goes on where it was stopped.
-#[derive(clap::Parser, Debug)]
-#[command(version)]
+#[derive(clap::Args, Debug)]
 pub(crate) struct Args {
     /// Only what has this in its name, e.g. "cattle-store --test crash" or "faults"
     #[arg(long, value_name = "PATTERN")]
@@ -43,14 +42,23 @@ impl Args {
 mod tests {
     use clap::{CommandFactory as _, Parser as _};
 
-    use super::*;
+    use crate::{Cli, Command};
+
+    use super::Args;
+
+    fn parsed(line: &[&str]) -> Args {
+        match Cli::parse_from(["cattle-test", "long"].iter().chain(line)).command {
+            Command::Long(args) => args,
+            Command::Slice(_) => unreachable!("the line says otherwise"),
+        }
+    }
 
     #[test]
     fn the_command_line_is_sound() {
-        Args::command().debug_assert();
-        let args = Args::parse_from(["cattle-test-long", "--only", "cattle-store --test crash", "--deadline", "2"]);
+        Cli::command().debug_assert();
+        let args = parsed(&["--only", "cattle-store --test crash", "--deadline", "2"]);
         assert!(args.wants("cattle-store --test crash") && !args.wants("cattle-store --lib"));
-        assert_eq!(args.deadline(), Duration::from_secs(120));
-        assert!(Args::parse_from(["cattle-test-long"]).wants("anything"));
+        assert_eq!(args.deadline().as_secs(), 120);
+        assert!(parsed(&[]).wants("anything"));
     }
 }
