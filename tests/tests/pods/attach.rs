@@ -10,7 +10,9 @@ use crate::rig::{PROGRAMS, WORKER, compare, with_rig};
 use crate::terminal::Terminal;
 
 const LISTENS: &str = "while read -r line; do echo got $line; echo about $line >&2; done; echo end; exit 5";
-const RUNS: &str = "cat; echo end >&2; exit 3";
+/// An attached client gets what has left the container when it ends, and what is on its way then may be lost, by any way: so it
+/// stays for a moment.
+const RUNS: &str = "cat; echo end >&2; sleep 10; exit 3";
 
 #[test]
 fn attached_to_a_container() -> anyhow::Result<()> {
