@@ -14,5 +14,18 @@ async fn an_administrator_works_in_a_cluster_through_the_tunnel() -> anyhow::Res
     assert_eq!(made, "configmap/one created\n");
     let direct = member.control_plane.kubectl(["get", "configmap", "one", "-o", "jsonpath={.data.a}"]).ok().await?;
     assert_eq!(direct, "b");
+
+    // Administrators are told where the time went, and nobody else.
+    let path = format!("/k8s/clusters/{}/version", member.id);
+    let user = server.add_user("ann").await?;
+    server.add_member(&member.id, &user, "cluster-owner").await?;
+    for (who, told) in [(&admin, true), (&user, false)] {
+        let answer = server.get(&path, who).await?;
+        ensure!(answer.status() == 200, "{}", answer.status());
+        let times = answer.headers().get("server-timing").map(|times| times.to_str()).transpose()?;
+        let all = ["server;dur=", "impersonator;dur=", "cluster;dur="];
+        ensure!(times.is_some_and(|times| all.iter().all(|part| times.contains(part))) == told, "{times:?}");
+        ensure!(times.is_some() == told, "{times:?}");
+    }
     Ok(())
 }

@@ -15,6 +15,7 @@ use crate::error::ProxyError;
 use crate::grace::{self, Verdict};
 use crate::request_body::ClientBody;
 use crate::service::{Admitted, Proxy};
+use crate::timing::{Part, Timing};
 use crate::upstream::{ANSWER_DEADLINE, Hop, RequestBody, Switch, Upstream, UpstreamBody, UpstreamError};
 
 /// How long an answer may take to begin where a container or a proxied service decides; nobody can ask for more.
@@ -36,15 +37,22 @@ pub(crate) struct Attempts<'a> {
     upstream: &'a Upstream,
     request: &'a Admitted,
     body: &'a ClientBody,
+    timing: &'a Timing,
     give_up: Instant,
     pause: Duration,
     diagnosis: Option<Diagnosis>,
 }
 
 impl<'a> Attempts<'a> {
-    pub(crate) fn new(proxy: &'a Proxy, upstream: &'a Upstream, request: &'a Admitted, body: &'a ClientBody) -> Self {
+    pub(crate) fn new(
+        proxy: &'a Proxy,
+        upstream: &'a Upstream,
+        request: &'a Admitted,
+        body: &'a ClientBody,
+        timing: &'a Timing,
+    ) -> Self {
         let give_up = Instant::now() + grace::PATIENCE;
-        Self { proxy, upstream, request, body, give_up, pause: grace::FIRST_PAUSE, diagnosis: None }
+        Self { proxy, upstream, request, body, timing, give_up, pause: grace::FIRST_PAUSE, diagnosis: None }
     }
 
     /// Until there is an answer that is the user's.
@@ -94,7 +102,7 @@ impl<'a> Attempts<'a> {
 
     async fn send(&self) -> Result<Switch, ProxyError> {
         let cluster = &self.request.cluster;
-        let token = self.token().await?;
+        let token = self.timing.of(Part::Impersonator, self.token()).await?;
         let request = self.with_body(self.request.outgoing(&token)?);
         let sent = async {
             match self.request.upgrade {
@@ -103,7 +111,7 @@ impl<'a> Attempts<'a> {
             }
         };
         let answered = tokio::select! {
-            answered = sent => answered,
+            answered = self.timing.of(Part::Cluster, sent) => answered,
             () = self.too_late() => Err(UpstreamError::TimedOut(Hop::Answer)),
         };
         answered.map_err(|error| ProxyError::Upstream(cluster.clone(), error))

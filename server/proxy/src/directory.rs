@@ -66,6 +66,9 @@ pub trait ClusterDirectory: Send + Sync + 'static {
     /// gone: the proxy asks *after* it has registered the request in [`Streams`](crate::Streams), so that a revocation which
     /// first changes this answer and then closes streams misses nobody.
     fn may_enter(&self, user: &UserInfo, cluster: &ClusterId) -> bool;
+
+    /// Whether the user is told how long each part of a request took: administrators are.
+    fn may_see_times(&self, user: &UserInfo) -> bool;
 }
 
 /// The service accounts through which users are impersonated: one per user and cluster, which can do nothing else.

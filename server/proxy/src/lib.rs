@@ -69,6 +69,7 @@ mod response;
 mod running;
 mod service;
 mod streams;
+mod timing;
 mod upgrade;
 mod upstream;
 mod upstreams;

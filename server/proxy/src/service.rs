@@ -30,6 +30,7 @@ use crate::request_body::ClientBody;
 use crate::response;
 use crate::running::{Audited, ClientAddress, Running};
 use crate::streams::{Ending, Epoch, Selector, Streams};
+use crate::timing::{SERVER_TIMING, Timing};
 use crate::upgrade::splice;
 use crate::upstream::{ApiServerError, BoxError, Upstream};
 use crate::upstreams::Upstreams;
@@ -76,6 +77,7 @@ struct Arrived {
     id: AuditId,
     user: UserInfo,
     asked: Asked,
+    timing: Timing,
 }
 
 /// A request that has passed every check.
@@ -134,7 +136,7 @@ impl Proxy {
             stream = tracing::field::Empty
         );
         let address = request.extensions().get().map(|ClientAddress(address)| *address);
-        let asked = Arrived { id, user, asked: Asked::of(&request, address) };
+        let asked = Arrived { id, user, asked: Asked::of(&request, address), timing: Timing::begin() };
         let answered = Box::pin(self.answer(request, &asked)).instrument(span.clone()).await;
         let mut response = answered.unwrap_or_else(|error| {
             if error.is_denial() {
@@ -148,6 +150,9 @@ impl Proxy {
         self.metrics.answered(response.status());
         if let Ok(id) = HeaderValue::from_str(&id.to_string()) {
             response.headers_mut().insert(AUDIT_ID, id);
+        }
+        if let Some(times) = asked.timing.header().filter(|_| self.directory.may_see_times(&asked.user)) {
+            response.headers_mut().append(SERVER_TIMING, times);
         }
         response
     }
@@ -249,7 +254,7 @@ impl Proxy {
                     Ending::Draining => ProxyError::Stopping,
                 });
             }
-            answered = Attempts::new(self, &upstream, &admitted, &body).run() => answered?,
+            answered = Attempts::new(self, &upstream, &admitted, &body, &arrived.timing).run() => answered?,
         };
         self.finish(answered, &admitted, arrived, on_upgrade, running)
     }
