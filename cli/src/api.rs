@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderValue};
+use reqwest::header::{
+    ACCEPT, AUTHORIZATION, CONNECTION, CONTENT_TYPE, HeaderValue, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL,
+    SEC_WEBSOCKET_VERSION, UPGRADE,
+};
 use reqwest::{Method, RequestBuilder, Response, StatusCode, redirect};
 use rustls::ClientConfig;
 use serde_json::Value;
@@ -216,6 +219,24 @@ impl Client {
         let response = self.send(self.request(Method::GET, "/ping")).await?;
         let info = response.extensions().get::<reqwest::tls::TlsInfo>();
         info.and_then(|info| info.peer_certificate()).map(<[u8]>::to_vec).ok_or_else(|| self.answer())
+    }
+
+    /// Asks for a WebSocket where agents connect, with a subprotocol that nobody speaks: the server refuses it and names
+    /// those that it speaks. `None` when what came to the server was no upgrade any more.
+    ///
+    /// # Errors
+    /// See [`ApiError`].
+    pub async fn offered_subprotocols(&self) -> Result<Option<String>, ApiError> {
+        // Any sixteen bytes: no connection follows.
+        const KEY: &str = "AAAAAAAAAAAAAAAAAAAAAA==";
+        let mut url = self.server.clone();
+        url.set_path("/v3/connect");
+        let request = self.http.get(url).header(CONNECTION, "Upgrade").header(UPGRADE, "websocket");
+        let request = request.header(SEC_WEBSOCKET_VERSION, "13").header(SEC_WEBSOCKET_KEY, KEY);
+        let request = request.header(SEC_WEBSOCKET_PROTOCOL, "doctor");
+        let response = request.send().await.map_err(|error| self.failure(&error))?;
+        let spoken = response.headers().get(SEC_WEBSOCKET_PROTOCOL).and_then(|spoken| spoken.to_str().ok());
+        Ok(spoken.map(clean))
     }
 
     fn request(&self, method: Method, path: &str) -> RequestBuilder {

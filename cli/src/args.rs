@@ -67,6 +67,22 @@ Examples:
   cattle whoami
   cattle whoami -o json | jq -r .status.userInfo.username")]
     Whoami(OutputArgs),
+    /// Walk the way of a request, and say which step fails
+    #[command(after_help = "\
+Examples:
+  cattle doctor              # as far as the server
+  cattle doctor prod         # through the server and an agent, into a cluster
+  cattle doctor prod -o json | jq -r '.steps[] | [.name, .microseconds] | @tsv'
+
+dns, tcp, tls, http, upgrade, authentication, session, api-server, impersonation: each is
+tried once, with its time. What follows the step that fails is not tried.")]
+    Doctor {
+        /// Name or id of a cluster
+        cluster: Option<String>,
+        /// How to show the result.
+        #[command(flatten)]
+        output: OutputArgs,
+    },
     /// Register, look at, and delete clusters
     #[command(subcommand)]
     Cluster(ClusterCommand),

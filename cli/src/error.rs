@@ -84,6 +84,9 @@ pub enum CliError {
         /// The other server.
         url: String,
     },
+    /// A WebSocket upgrade does not get to the server.
+    #[error("something before the server takes the WebSocket upgrade out of a request")]
+    UpgradeLost,
     /// Something cannot be shown as YAML.
     #[error("the answer cannot be shown")]
     Render(#[source] Box<dyn std::error::Error + Send + Sync>),
@@ -101,6 +104,7 @@ impl CliError {
             Self::NotSignedIn(_) | Self::NoServer | Self::SignInRefused(_) | Self::PasswordChangeRequired => {
                 Exit::Denied
             }
+            Self::UpgradeLost => Exit::Unreachable,
             Self::NotReady(_) => Exit::NotReady,
             Self::Api(error) => error.exit(),
             Self::Trust(error) => error.exit(),
@@ -154,6 +158,9 @@ impl CliError {
             Self::Merge(error) => return error.next_step(),
             Self::Write(error) => return error.next_step(),
             Self::Usage(_) => "cattle --help, or COMMAND --help, shows how",
+            Self::UpgradeLost => {
+                "let the load balancer or proxy before the server pass `Connection: Upgrade` on: agents, exec and port-forward need it"
+            }
             Self::NotReady(_) => "cattle cluster status NAME shows every hop; wait longer with --timeout",
             Self::NotFound { .. } | Self::NotConfirmed | Self::Io(_) | Self::Render(_) => return None,
         };

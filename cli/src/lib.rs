@@ -9,7 +9,7 @@
 //! | [`trust`] | how a server comes to be trusted: the system's roots, or one pinned CA |
 //! | [`api`] | requests, and what their failures mean |
 //! | [`config`] | servers and tokens, in a file that nobody else can read |
-//! | [`login`], [`cluster`], [`user`], [`token`], [`kubeconfig`] | the commands |
+//! | [`login`], [`cluster`], [`user`], [`token`], [`kubeconfig`], [`doctor`] | the commands |
 //! | [`console`], [`output`] | what people and scripts see |
 //! | [`exit`] | the exit codes |
 //!
@@ -22,6 +22,7 @@ pub mod args;
 pub mod cluster;
 pub mod config;
 pub mod console;
+pub mod doctor;
 mod error;
 pub mod exit;
 #[cfg(test)]
@@ -83,7 +84,11 @@ async fn dispatch(cli: &Cli, console: &mut Console) -> Result<(), CliError> {
         return login::logout(&file, server, console).await;
     }
     let client = connect(server)?;
-    let done = ask(&client, &cli.command, console).await;
+    let done = if let Command::Doctor { cluster, output } = &cli.command {
+        doctor::run(server, &client, cluster.as_deref(), *output, console).await
+    } else {
+        ask(&client, &cli.command, console).await
+    };
     if done.as_ref().is_err_and(CliError::may_be_skew)
         && let Some(note) = skew::server_version(&client).await.and_then(|version| skew::note(&version))
     {
@@ -96,7 +101,7 @@ async fn dispatch(cli: &Cli, console: &mut Console) -> Result<(), CliError> {
 async fn ask(client: &Client, command: &Command, console: &mut Console) -> Result<(), CliError> {
     match command {
         // These have been seen to.
-        Command::Login(_) | Command::Completion { .. } | Command::Logout => Ok(()),
+        Command::Login(_) | Command::Completion { .. } | Command::Logout | Command::Doctor { .. } => Ok(()),
         Command::Whoami(output) => login::whoami(client, *output, console).await,
         Command::Cluster(command) => cluster::run(client, command, console).await,
         Command::Kubeconfig(args) => kubeconfig::run(client, args, console).await,

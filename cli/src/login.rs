@@ -280,12 +280,12 @@ async fn change_first_password(
     Ok(())
 }
 
-async fn who(client: &Client) -> Result<Value, CliError> {
+pub(crate) async fn who(client: &Client) -> Result<Value, CliError> {
     let review = json!({ "apiVersion": "authentication.k8s.io/v1", "kind": "SelfSubjectReview" });
     Ok(client.post(SELF_PATH, &review).await?)
 }
 
-fn username(review: &Value) -> String {
+pub(crate) fn username(review: &Value) -> String {
     let info = &review["status"]["userInfo"];
     let login = output::text(info, "/extra/username/0");
     if login.is_empty() { output::text(info, "/username") } else { login }

@@ -16,7 +16,7 @@ mod support;
 use cattle_cli::trust::CaChecksum;
 use serde_json::json;
 
-use support::{Answer, Machine, Server};
+use support::{Answer, Done, Machine, Server};
 
 const LOGIN: &str = "/v3-public/localProviders/local?action=login";
 const SELF: &str = "/apis/authentication.k8s.io/v1/selfsubjectreviews";
@@ -203,6 +203,34 @@ async fn a_cluster_is_made_and_the_lines_to_register_it_are_printed() {
     assert!(done.out.contains(&format!("'{}/v3/import/bcdfgh2_c-abcde.yaml' <<'EOF'", server.url())), "{}", done.out);
     assert!(done.out.contains("--cacert /dev/stdin") && done.out.contains("--pinnedpubkey 'sha256//"));
     assert!(!done.out.contains("kubectl apply -f https"), "kubectl would refuse this server");
+}
+
+#[tokio::test]
+async fn the_doctor_names_the_step_that_fails_and_tries_no_other() {
+    let (server, machine) = (server().await, Machine::new());
+    signed_in(&server, &machine).await;
+    server.on("GET", "/version", Answer::json(200, json!({ "gitVersion": "v0.1.0" })));
+    let step = |done: &Done| {
+        let report: serde_json::Value = serde_json::from_str(&done.out).unwrap();
+        let steps = report["steps"].as_array().unwrap();
+        assert!(steps.iter().rev().skip(1).all(|step| step["passed"] == true), "{report}");
+        steps.last().map(|step| (step["name"].as_str().unwrap().to_owned(), step["passed"] == false)).unwrap()
+    };
+    let doctor = ["doctor", "-o", "json"];
+    // A load balancer that knows no upgrade: what arrives is an ordinary request, and the answer names no subprotocol.
+    server.on("GET", "/v3/connect", Answer::text(400, "a WebSocket upgrade is required"));
+    let done = machine.run(&doctor, "").await;
+    assert_eq!((done.code, step(&done)), (6, ("upgrade".to_owned(), true)), "{}", done.err);
+    assert!(done.err.contains("next: let the load balancer"), "{}", done.err);
+    // Another server at the address, and nobody at all.
+    let other = Server::start().await;
+    for (url, failed) in [(other.url(), "tls"), ("https://127.0.0.1:1", "tcp")] {
+        machine.edit_config(|config| config.replace(server.url(), url));
+        let done = machine.run(&doctor, "").await;
+        assert_eq!((done.code, step(&done)), (6, (failed.to_owned(), true)), "{}", done.err);
+        machine.edit_config(|config| config.replace(url, server.url()));
+    }
+    assert!(other.requests().is_empty());
 }
 
 /// What kubectl on some other machine would trust is not what this one happens to trust.

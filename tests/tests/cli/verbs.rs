@@ -19,11 +19,12 @@ const THIRD: &str = "ann-changes-it-once-more";
 #[tokio::test(flavor = "multi_thread")]
 async fn people_tokens_and_clusters_come_and_go() -> anyhow::Result<()> {
     let server = Server::start().await?;
-    let member = Member::join(&server, "prod").await?;
+    let mut member = Member::join(&server, "prod").await?;
     let (admin, ann) = (Desk::new(&server, "admin").await?, Desk::new(&server, "ann").await?);
     admin.login(&server).await?;
     users(&server, &admin, &ann).await.context("users")?;
     members(&admin, &ann).await.context("members")?;
+    doctor(&mut member, &admin, &ann).await.context("doctor")?;
     tokens(&server, &member, &ann).await.context("tokens")?;
     disabled(&server, &admin, &ann).await.context("disabled users")?;
     clusters(&member, &admin).await.context("clusters")
@@ -60,6 +61,42 @@ async fn members(admin: &Desk, ann: &Desk) -> anyhow::Result<()> {
     let gone = ann.run("kubectl --kubeconfig prod.yaml get namespaces").await?;
     ensure!(!gone.status.success(), "{}", gone.text());
     admin.ok("cattle cluster member add prod ann --role owner").await.map(drop)
+}
+
+/// Every step with its time, and the one that fails, with what to do.
+async fn doctor(member: &mut Member, admin: &Desk, ann: &Desk) -> anyhow::Result<()> {
+    const STEPS: [&str; 9] =
+        ["dns", "tcp", "tls", "http", "upgrade", "authentication", "session", "api-server", "impersonation"];
+    let steps = |report: &str| -> anyhow::Result<Vec<Value>> {
+        let report: Value = serde_json::from_str(report)?;
+        Ok(report["steps"].as_array().context("no steps")?.clone())
+    };
+    for desk in [admin, ann] {
+        let walked =
+            wait_for("the whole way", PROMPT, async || steps(&desk.ok("cattle doctor prod -o json").await?)).await?;
+        let names: Vec<_> = walked.iter().filter_map(|step| step["name"].as_str()).collect();
+        ensure!(names == STEPS && walked.iter().all(|step| step["passed"] == true), "{walked:?}");
+        ensure!(walked.iter().all(|step| step["microseconds"].as_u64() > Some(0)), "{walked:?}");
+    }
+    let shown = admin.ok("cattle doctor").await?;
+    ensure!(
+        shown.lines().last().is_some_and(|line| line.starts_with("authentication") && line.contains("admin")),
+        "{shown}"
+    );
+    ensure!(!ann.run("cattle doctor nothing").await?.status.success());
+
+    member.agent.process().kill().await?;
+    let failed = wait_for("the loss to be seen", PROMPT, async || {
+        let output = admin.run("cattle doctor prod -o json").await?;
+        ensure!(!output.status.success(), "{}", output.text());
+        Ok(output)
+    });
+    let failed = failed.await?;
+    let last = steps(&failed.text())?.pop().context("no step")?;
+    ensure!(last["name"] == "session" && last["passed"] == false, "{last}");
+    ensure!(failed.status.code() == Some(5) && failed.error().contains("next: "), "{}", failed.error());
+    member.agent.restart(&member.control_plane).await?;
+    admin.ok("cattle cluster wait prod --timeout 2m").await.map(drop)
 }
 
 async fn tokens(server: &Server, member: &Member, ann: &Desk) -> anyhow::Result<()> {
