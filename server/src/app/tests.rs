@@ -30,7 +30,7 @@ fn registered(registry: &Registry) -> BTreeSet<String> {
 }
 
 #[tokio::test]
-async fn every_metric_is_documented_and_every_documented_metric_exists() {
+async fn metrics_are_documented_and_what_is_documented_and_watched_exists() {
     rustls::crypto::aws_lc_rs::default_provider().install_default().ok();
     let directory = tempfile::tempdir().unwrap();
     let args = ServeArgs {
@@ -58,6 +58,33 @@ async fn every_metric_is_documented_and_every_documented_metric_exists() {
     assert!(missing.is_empty(), "not in the table of docs/operations.md: {missing:?}");
     let gone: Vec<_> = documented.difference(&registered).collect();
     assert!(gone.is_empty(), "in the table of docs/operations.md, but not registered: {gone:?}");
+
+    let alerts = include_str!("../../../deploy/monitoring/alerts.yaml");
+    let dashboard = include_str!("../../../deploy/monitoring/dashboard.json");
+    for (file, text) in [("alerts.yaml", alerts), ("dashboard.json", dashboard)] {
+        let watched: BTreeSet<String> = named(text);
+        assert!(watched.len() > 5, "{file} names {watched:?}");
+        let gone: Vec<_> = watched.difference(&registered).collect();
+        assert!(gone.is_empty(), "in {file}, but not registered: {gone:?}");
+    }
+    let _: serde_json::Value = serde_json::from_str(dashboard).unwrap();
+    let rules: serde_json::Value = serde_saphyr::from_str(alerts).unwrap();
+    for rule in rules["groups"][0]["rules"].as_array().unwrap() {
+        let says = |field: &str| rule["annotations"][field].as_str().is_some_and(|text| !text.is_empty());
+        assert!(says("summary") && says("description") && rule["expr"].is_string(), "{rule}");
+    }
+}
+
+/// The metrics that a text names, without what the format appends to them.
+fn named(text: &str) -> BTreeSet<String> {
+    let words = text.split(|char: char| !char.is_ascii_alphanumeric() && char != '_');
+    let parts =
+        ["cattle_gateway_", "cattle_proxy_", "cattle_audit_", "cattle_server_", "cattle_listener_", "cattle_build_"];
+    let ours = words.filter(|word| parts.iter().any(|part| word.starts_with(part)));
+    ours.map(|word| {
+        ["_total", "_info", "_bucket"].iter().fold(word, |word, end| word.strip_suffix(end).unwrap_or(word)).to_owned()
+    })
+    .collect()
 }
 
 #[test]
