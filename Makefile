@@ -3,7 +3,7 @@
 #   make demo        a real two-node Kubernetes and the server on this machine, registered and usable
 #   make demo-stop   removes all of it but installed packages
 #   make test        checks, then every kind of test on a real Kubernetes (what continuous integration runs)
-#   make bench       what the way through the server costs; writes docs/performance.md
+#   make bench       what the way through the server costs, and the tunnel beside others; writes docs/performance.md
 #   make test-long   every test over all of its matrix, for hours; goes on where it was stopped; writes docs/test-long.md
 #   make fuzz        the protocol's decoders, each for FUZZ_SECONDS (default 60); needs cargo-fuzz's nightly compiler
 #   make check       format, lints, documentation, licences and bans
@@ -45,6 +45,8 @@ ARCHITECTURES = $(subst x86_64-unknown-linux-gnu,amd64,$(subst $(ARM64),arm64,$(
 PROGRAMS = $(CARGO_TARGET_DIR)/$(TRIPLE)/debug
 IMAGER = $(CARGO_TARGET_DIR)/$(TRIPLE)/release/cattle-images
 TOOLS := $(CATTLE_CACHE)/tools
+# The tunnel of Rancher, which the benchmark measures beside ours.
+REMOTEDIALER = $(CARGO_TARGET_DIR)/remotedialer-peer
 CARGO_DENY := 0.20.2
 CARGO_FUZZ := 0.13.2
 FUZZ_SECONDS ?= 60
@@ -109,7 +111,8 @@ $(TOOLS)/bin/cargo-fuzz:
 # Two builds: the measured programs are those of a release, without what tests add to their packages.
 bench: assets release
 	cargo build --release --locked -p cattle-bench
-	$(CARGO_TARGET_DIR)/$(TRIPLE)/release/cattle-bench --revision "$(REVISION)" --output docs/performance.md
+	cd tests/bench/remotedialer && go build -trimpath -o $(REMOTEDIALER) .
+	$(CARGO_TARGET_DIR)/$(TRIPLE)/release/cattle-bench --remotedialer $(REMOTEDIALER) --revision "$(REVISION)" --output docs/performance.md
 
 # KUBECONFIG=FILE make demo uses that cluster; it then needs CATTLE_IMAGE_PREFIX and CATTLE_URL.
 # Somebody's own cluster needs nothing here that only nodes need.

@@ -11,6 +11,7 @@ use cattle_tests::{Launch, Managed, Member, Server};
 use serde_json::{Value, json};
 
 use crate::processes::Processes;
+use crate::standby::Standby;
 use crate::way::Way;
 
 /// As it is run; the tests' own default writes every request down.
@@ -77,6 +78,12 @@ impl Cluster {
         };
         ensure!(!agents.is_empty(), "no agent runs");
         Ok(Processes::new(self.server.process().id(), agents))
+    }
+
+    /// What node agents cost; none where there are none.
+    pub(crate) async fn standby(&self) -> anyhow::Result<Option<Standby>> {
+        let Kubernetes::Nodes(_) = &self.kubernetes else { return Ok(None) };
+        Standby::watch(&agents_in_pods(&self.id)?, &format!("{}/metrics", self.server.admin_url())).await
     }
 
     /// kubectl as the cluster's administrator, not through the server.

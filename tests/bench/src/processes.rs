@@ -80,7 +80,7 @@ fn cpu(process: u32) -> anyhow::Result<f64> {
     Ok(nanoseconds as f64 / 1e9)
 }
 
-fn memory(process: u32, field: &str) -> anyhow::Result<u64> {
+pub(crate) fn memory(process: u32, field: &str) -> anyhow::Result<u64> {
     let status = fs::read_to_string(format!("/proc/{process}/status"))?;
     let line = status.lines().find_map(|line| line.strip_prefix(field)).context("no such field")?;
     Ok(line.trim().trim_end_matches(" kB").trim().parse::<u64>()? * 1024)

@@ -24,6 +24,10 @@ pub(crate) struct Report {
     pub(crate) after: Of<u64>,
     /// Why rows that need pods are missing, if they are.
     pub(crate) left_out: Option<String>,
+    /// What became of the promises of a node agent that stands by.
+    pub(crate) standby: Option<String>,
+    /// The section on the tunnel alone.
+    pub(crate) tunnel: Option<String>,
 }
 
 impl Report {
@@ -76,8 +80,9 @@ Medians through the server as a multiple of direct; the bar of 1 would cost noth
 ## Numbers
 
 {table}
-The promise for an idle agent is at most {limit} MiB: {kept}.
+The promise for an idle agent is at most {limit} MiB: {kept}. {standby}
 
+{tunnel}
 ## What a row is
 
 {meanings}
@@ -100,6 +105,8 @@ client to the server, from the server to the API server, and around the tunnel.
 ",
             chart = self.chart(),
             table = self.table(),
+            standby = self.standby.as_deref().unwrap_or_default(),
+            tunnel = self.tunnel.as_deref().unwrap_or_default(),
             rounds = self.rounds,
             limit = AGENT_LIMIT / (1024 * 1024),
         )
@@ -181,6 +188,8 @@ mod tests {
             idle: memory,
             after: memory,
             left_out: left_out.map(str::to_owned),
+            standby: Some("A node agent is small.".to_owned()),
+            tunnel: Some("## The tunnel alone\n".to_owned()),
         }
     }
 
@@ -203,6 +212,7 @@ mod tests {
         assert!(page.contains("Left out: *exec, start to end*"), "{page}");
         assert!(page.contains("at most 20 MiB: kept."), "{page}");
         assert!(page.contains("LIST  2.00   ████████████████████████\n"), "{page}");
+        assert!(page.contains("kept. A node agent is small.\n\n## The tunnel alone\n\n## What a row is\n"), "{page}");
         assert!(!page.contains("release build:"), "{page}");
         assert!(report(None, false).document().contains("Not a release build"));
     }
