@@ -30,7 +30,7 @@ pub const SOFTWARE: usize = 64;
 
 /// Streams that may be open at once in one session, the control stream not counted. The opener holds to it; an acceptor
 /// allows twice as many before it calls it an offence, since its own end of a finished stream may close later.
-pub const STREAMS_PER_SESSION: usize = 8 * 1024;
+pub const STREAMS_PER_SESSION: usize = 12 * 1024;
 
 /// Bytes that one stream may have in flight at first, and that a stalled reader can cost: yamux's initial window.
 pub const STREAM_WINDOW: usize = 256 * 1024;
