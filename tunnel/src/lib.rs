@@ -22,9 +22,9 @@
 //!
 //! # What is bounded, and by what
 //!
-//! - Data from a stream to the socket: a stream hands over what fits into a queue of 512 KiB for all of them, 16 KiB at a
+//! - Data from a stream to the socket: a stream hands over what fits into a queue of 128 KiB for all of them, 16 KiB at a
 //!   time. Frames of the multiplexer itself never wait for room, and a peer that makes them pile up is cut off at 4 MiB.
-//! - Data from the socket to a reader: the stream's window, 256 KiB at first, growing within a pool of 2 MiB per session. A
+//! - Data from the socket to a reader: the stream's window, 256 KiB at first, growing within a pool of 768 KiB per session. A
 //!   reader that stops costs that and no other stream anything.
 //! - Streams: a semaphore per session and a [`Budget`] per process, far below the multiplexer's own limit, which is fatal.
 //! - Time: the handshake, each open, each header, each answer, each close.
